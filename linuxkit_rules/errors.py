@@ -1,0 +1,64 @@
+"""The project's one tree of errors.
+
+A message says what is wrong; ``where`` says in which place (``file:line:column``, or image, layer and
+entry); ``hint`` says what to do about it.  Libraries raise; only the command line prints and exits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class LinuxKitError(Exception):
+    """Anything that a user can mend; shown as one line ``where: message (hint)``."""
+
+    def __init__(self, message: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        advice = f" ({self.hint})" if self.hint else ""
+        return f"{place}{self.message}{advice}"
+
+
+class SpecError(LinuxKitError):
+    """A YAML (an image's or a component's) says something that has no meaning."""
+
+
+class FormatError(LinuxKitError):
+    """Bytes that are not of the format they should be: tar, cpio, ELF, ar, ISO …"""
+
+
+class StoreError(LinuxKitError):
+    """The content store lacks a blob or cannot be written."""
+
+
+class ImageError(LinuxKitError):
+    """A container image cannot be found, or is not what its manifest says."""
+
+
+class PackageError(LinuxKitError):
+    """A Debian package cannot be found, resolved or verified, or the lock lacks it."""
+
+
+class NetworkError(LinuxKitError):
+    """A server cannot be reached, or answers something other than what was asked for."""
+
+
+class RunError(LinuxKitError):
+    """A machine cannot be started, or does not do what a boot test waits for."""
+
+
+class UsageError(LinuxKitError):
+    """A command or a construction variable is used in a way that cannot work."""
+
+
+class ErrorList(LinuxKitError):
+    """Several faults found in one pass, each shown on a line of its own."""
+
+    def __init__(self, errors: Sequence[LinuxKitError]) -> None:
+        super().__init__("\n".join(str(error) for error in errors))
+        self.errors = tuple(errors)

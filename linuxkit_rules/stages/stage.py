@@ -1,0 +1,117 @@
+"""What a stage is, and how it runs once for each recipe.
+
+A stage is a frozen dataclass: its fields are its parameters.  ``run`` is a pure function of them and of its
+inputs, so the engine keeps what it gave under a *key*: the sha256 of the canonical JSON of stage, version,
+parameters and input digests.  Stages need no SCons: tests and other programs call ``Engine.run``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from linuxkit_rules.digest import Descriptor, Digest, canonical_json
+from linuxkit_rules.store.blobs import Store
+from linuxkit_rules.store.memory import Memory, Result
+
+Inputs = Mapping[str, Sequence[Descriptor]]
+"""Inputs of a stage: role to descriptors, in the order given."""
+
+
+@dataclass(frozen=True)
+class Stage(ABC):
+    """One kind of build step; a subclass names itself and raises ``version`` whenever its bytes change."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+
+    @abstractmethod
+    def run(self, inputs: Inputs, work: Engine) -> Result:
+        """Make the output; raise LinuxKitError where that cannot be done."""
+
+    def label(self) -> str:
+        """What the step works on, for people: a component's or a container's name."""
+        return ""
+
+    def parameters(self) -> dict[str, Any]:
+        """Give the fields as JSON values, for the key and for SCons to compare."""
+        return {item.name: as_json(getattr(self, item.name)) for item in dataclasses.fields(self) if item.compare}
+
+
+def as_json(value: Any) -> Any:
+    """Turn a parameter (dataclasses, enums, digests, tuples, bytes …) into a JSON value."""
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if isinstance(value, Digest):
+        return str(value)
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, bytes):
+        return value.hex()
+    if dataclasses.is_dataclass(value):
+        return {item.name: as_json(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): as_json(item) for name, item in value.items()}
+    if isinstance(value, Sequence):
+        return [as_json(item) for item in value]
+    raise TypeError(f"a stage's parameter cannot be {type(value).__name__}")
+
+
+def key(stage: Stage, inputs: Inputs) -> str:
+    """Give the recipe's key, 64 hex digits.  Media types do not count: they do not change bytes."""
+    recipe = {
+        "stage": stage.name,
+        "version": stage.version,
+        "parameters": stage.parameters(),
+        "inputs": [
+            [role, str(item.digest), item.size] for role, items in sorted(inputs.items()) for item in items
+        ],
+    }
+    return hashlib.sha256(canonical_json(recipe)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One step as it was done: ``how`` is ``run``, or ``hit`` where memory had the result."""
+
+    how: str
+    stage: str
+    label: str
+    output: Descriptor
+
+
+@dataclass
+class Engine:
+    """Runs stages against one store and remembers what they gave.
+
+    ``report`` hears every step; ``settings`` are what stages may use without it being part of a key: where to
+    fetch from, never what comes out.
+    """
+
+    store: Store
+    report: Callable[[Event], None] = lambda event: None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.memory = Memory(self.store)
+        self._locks: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    def run(self, stage: Stage, inputs: Inputs) -> Result:
+        """Give the stage's result, from memory where it is there; two threads never run one recipe twice."""
+        recipe = key(stage, inputs)
+        with self._guard:
+            lock = self._locks.setdefault(recipe, threading.Lock())
+        with lock:
+            known = self.memory.get(recipe)
+            result = known or stage.run(inputs, self)
+            if known is None:
+                self.memory.put(recipe, result)
+        self.report(Event("hit" if known else "run", stage.name, stage.label(), result.output))
+        return result
