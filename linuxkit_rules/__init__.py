@@ -1,0 +1,1 @@
+"""Bootable, reproducible Linux images made of containers, as a plugin of SCons."""

@@ -49,7 +49,7 @@ class Descriptor:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read the descriptor's JSON object; raise FormatError where a property is missing or of the wrong type."""
+        """Read the descriptor's JSON object; raise FormatError where a property is missing or not right."""
         if not isinstance(value, dict):
             raise FormatError("a descriptor must be an object")
         media_type, digest, size = (value.get(key) for key in ("mediaType", "digest", "size"))

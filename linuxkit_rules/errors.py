@@ -29,7 +29,7 @@ class SpecError(LinuxKitError):
 
 
 class FormatError(LinuxKitError):
-    """Bytes that are not of the format they should be: tar, cpio, ELF, ar, ISO …"""
+    """Bytes that are not of the format they should be: tar, cpio, ELF, ar, ISO, and so on."""
 
 
 class StoreError(LinuxKitError):
@@ -56,7 +56,7 @@ class UsageError(LinuxKitError):
     """A command or a construction variable is used in a way that cannot work."""
 
 
-class ErrorList(LinuxKitError):
+class ErrorList(LinuxKitError):  # noqa: N818 - a list of errors, raised as one
     """Several faults found in one pass, each shown on a line of its own."""
 
     def __init__(self, errors: Sequence[LinuxKitError]) -> None:

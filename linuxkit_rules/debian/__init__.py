@@ -1,1 +1,1 @@
-"""."""
+"""Debian packages as a source of images: indexes, lock, resolution, unpacking."""

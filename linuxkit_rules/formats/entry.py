@@ -9,7 +9,7 @@ from linuxkit_rules.digest import Digest
 
 
 class Kind(enum.Enum):
-    """Type of a member; the values are the typeflags of POSIX pax (IEEE 1003.1, "ustar Interchange Format")."""
+    """Type of a member; the values are the typeflags of ustar (IEEE 1003.1, pax)."""
 
     FILE = "0"
     HARDLINK = "1"

@@ -1,1 +1,1 @@
-"""."""
+"""Machines in QEMU: running images, and boot tests."""

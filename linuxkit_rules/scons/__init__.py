@@ -1,1 +1,1 @@
-"""."""
+"""The only place that imports SCons."""

@@ -1,1 +1,1 @@
-"""."""
+"""The image's YAML and the component's YAML, read into frozen dataclasses."""

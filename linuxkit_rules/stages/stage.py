@@ -40,8 +40,9 @@ class Stage(ABC):
         return ""
 
     def parameters(self) -> dict[str, Any]:
-        """Give the fields as JSON values, for the key and for SCons to compare."""
-        return {item.name: as_json(getattr(self, item.name)) for item in dataclasses.fields(self) if item.compare}
+        """Give the fields (but those with ``compare=False``) as JSON values."""
+        fields = (item.name for item in dataclasses.fields(self) if item.compare)
+        return {name: as_json(getattr(self, name)) for name in fields}
 
 
 def as_json(value: Any) -> Any:

@@ -16,14 +16,22 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import StoreError
+from linuxkit_rules.formats.entry import Slice
 
 OCTET_STREAM = "application/octet-stream"
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _INDEX = b'{"manifests":[],"mediaType":"application/vnd.oci.image.index.v1+json","schemaVersion":2}'
+
+
+class SupportsWrite(Protocol):
+    """Anything with a file's ``write``."""
+
+    def write(self, data: bytes, /) -> Any:
+        """Append ``data``."""
 
 
 class BlobWriter:
@@ -85,13 +93,28 @@ class Store:
             raise StoreError(f"blob {digest} is not in the store", where=str(self.root)) from None
 
     def read(self, digest: Digest) -> bytes:
-        """Give the whole of a small blob, verified; a blob that has rotted is dropped and StoreError raised."""
+        """Give a small blob, verified; one that has rotted is dropped and StoreError raised."""
         with self.open(digest) as file:
             data = file.read()
         if Digest.of(data) != digest:
             self.path(digest).unlink(missing_ok=True)
             raise StoreError(f"blob {digest} was damaged and has been dropped", hint="build again")
         return data
+
+    def copy(self, content: bytes | Slice, out: SupportsWrite, block: int = 1 << 20) -> None:
+        """Write the bytes that ``content`` stands for to ``out``; raise StoreError where the blob is too short."""
+        if isinstance(content, bytes):
+            out.write(content)
+            return
+        with self.open(content.digest) as file:
+            file.seek(content.offset)
+            left = content.size
+            while left:
+                data = file.read(min(left, block))
+                if not data:
+                    raise StoreError(f"blob {content.digest} ends too early", where=str(self.root))
+                out.write(data)
+                left -= len(data)
 
     def put(self, data: bytes, media_type: str = OCTET_STREAM) -> Descriptor:
         """Store ``data`` and give its descriptor."""

@@ -34,9 +34,8 @@ class Memory:
         """Give what the recipe ``key`` gave, or None where that is not known or no longer there whole."""
         try:
             value = json.loads((self._entries / key).read_bytes())
-            result = Result(
-                Descriptor.from_json(value["output"]), tuple(Descriptor.from_json(item) for item in value["refers"])
-            )
+            refers = tuple(Descriptor.from_json(item) for item in value["refers"])
+            result = Result(Descriptor.from_json(value["output"]), refers)
         except (OSError, ValueError, KeyError, TypeError, FormatError):
             return None
         return result if self.whole(result) else None

@@ -1,0 +1,1 @@
+"""The component library: one folder a component, build.yml and files."""
