@@ -102,7 +102,7 @@ class Store:
         return data
 
     def copy(self, content: bytes | Slice, out: SupportsWrite, block: int = 1 << 20) -> None:
-        """Write the bytes that ``content`` stands for to ``out``; raise StoreError where the blob is too short."""
+        """Write the bytes of ``content`` to ``out``; raise StoreError where the blob is too short."""
         if isinstance(content, bytes):
             out.write(content)
             return
