@@ -79,12 +79,11 @@ def key(stage: Stage, inputs: Inputs) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One step as it was done: ``how`` is ``run``, or ``hit`` where memory had the result."""
+    """A step that begins: ``how`` is ``run``, or ``hit`` where memory has the result already."""
 
     how: str
     stage: str
     label: str
-    output: Descriptor
 
 
 @dataclass
@@ -111,8 +110,9 @@ class Engine:
             lock = self._locks.setdefault(recipe, threading.Lock())
         with lock:
             known = self.memory.get(recipe)
-            result = known or stage.run(inputs, self)
-            if known is None:
-                self.memory.put(recipe, result)
-        self.report(Event("hit" if known else "run", stage.name, stage.label(), result.output))
-        return result
+            self.report(Event("hit" if known else "run", stage.name, stage.label()))
+            if known is not None:
+                return known
+            result = stage.run(inputs, self)
+            self.memory.put(recipe, result)
+            return result

@@ -1,0 +1,254 @@
+"""Image manifests and indexes, and their Docker schema 2 forms: JSON to values and back.
+
+https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md and image-index.md;
+https://github.com/distribution/distribution/blob/v2.8.3/docs/spec/manifest-v2-2.md
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from linuxkit_rules.digest import Descriptor, canonical_json
+from linuxkit_rules.errors import FormatError, ImageError
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+
+MANIFESTS = (MANIFEST, DOCKER_MANIFEST)
+INDEXES = (INDEX, DOCKER_INDEX)
+CONFIGS = (CONFIG, DOCKER_CONFIG)
+LAYERS = frozenset(
+    f"{base}{suffix}"
+    for base, suffixes in (
+        (LAYER, ("", "+gzip", "+zstd")),
+        ("application/vnd.oci.image.layer.nondistributable.v1.tar", ("", "+gzip", "+zstd")),
+        (DOCKER_LAYER, ("", ".gzip", ".zstd")),
+        ("application/vnd.docker.image.rootfs.foreign.diff.tar", ("", ".gzip")),
+    )
+    for suffix in suffixes
+)
+"""Media types of file system layers.  They say how a layer should be compressed; its first bytes decide."""
+
+SIZE_LIMIT = 4 << 20
+"""The longest manifest, index or configuration that is read, in bytes (registries take no longer ones)."""
+
+_ATTESTATION = "vnd.docker.reference.type"
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What an image runs on; ``str()`` gives ``linux/arm64/v8``."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    def runs(self, other: Platform) -> bool:
+        """Whether an image for ``other`` is one for this platform (arm64 and arm64/v8 are the same)."""
+        if (self.os, self.architecture) != (other.os, other.architecture):
+            return False
+        return self._level() == other._level() or not (self.variant and other.variant)
+
+    def _level(self) -> str:
+        return "v8" if self.architecture == "arm64" and not self.variant else self.variant
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One image for one platform: its configuration and its layers, the lowest first."""
+
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    media_type: str = MANIFEST
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """Give the JSON text, always the same for equal manifests."""
+        value: dict[str, Any] = {
+            "schemaVersion": 2,
+            "mediaType": self.media_type,
+            "config": self.config.to_json(),
+            "layers": [layer.to_json() for layer in self.layers],
+        }
+        return canonical_json(_annotated(value, self.annotations))
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One line of an index: a manifest or a further index, and what it is for."""
+
+    descriptor: Descriptor
+    platform: Platform | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_attestation(self) -> bool:
+        """Whether it speaks about an image (provenance, SBOM) instead of being one."""
+        return _ATTESTATION in self.annotations or self.platform == Platform("unknown", "unknown")
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the JSON object."""
+        value: dict[str, Any] = dict(self.descriptor.to_json())
+        if self.platform:
+            parts = {name: getattr(self.platform, name) for name in ("os", "architecture", "variant")}
+            value["platform"] = {name: part for name, part in parts.items() if part}
+        return _annotated(value, self.annotations)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Images for several platforms, or those of a layout."""
+
+    members: tuple[Member, ...]
+    media_type: str = INDEX
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """Give the JSON text, always the same for equal indexes."""
+        value: dict[str, Any] = {
+            "schemaVersion": 2,
+            "mediaType": self.media_type,
+            "manifests": [member.to_json() for member in self.members],
+        }
+        return canonical_json(_annotated(value, self.annotations))
+
+    def select(self, platform: Platform, where: str) -> Member:
+        """Give the first member for ``platform``; raise ImageError that lists what there is.
+
+        A member that names no platform is taken where it is the only one: its configuration tells.
+        """
+        images = [member for member in self.members if not member.is_attestation]
+        for member in images:
+            if member.platform and platform.runs(member.platform):
+                return member
+        if len(images) == 1 and images[0].platform is None:
+            return images[0]
+        there = ", ".join(str(member.platform or "no platform") for member in images) or "none"
+        raise ImageError(f"there is no image for {platform}; there are: {there}", where=where)
+
+
+def parse(data: bytes, media_type: str | None, where: str) -> Manifest | Index:
+    """Read a manifest or an index that was announced as ``media_type`` (None: not announced).
+
+    ``where`` names the image in messages.  Raises ImageError where the document is malformed, is of another
+    media type than announced, or could be read as both kinds.
+    """
+    value = load_object(data, where)
+    if value.get("schemaVersion") != 2:
+        raise ImageError("only manifests of schemaVersion 2 are known", where=where)
+    kind = _media_type(value, media_type, where)
+    if kind in INDEXES:
+        _refuse(value, ("config", "layers", "fsLayers"), "an index", where)
+        members = tuple(_member(item, where) for item in _list(value, "manifests", where))
+        return Index(members, kind, _annotations(value, where))
+    _refuse(value, ("manifests", "fsLayers"), "a manifest", where)
+    config = descriptor(value.get("config"), where)
+    layers = tuple(descriptor(item, where) for item in _list(value, "layers", where))
+    return Manifest(config, layers, kind, _annotations(value, where))
+
+
+def require_image(manifest: Manifest, where: str) -> None:
+    """Raise ImageError where ``manifest`` is that of something else than a container image."""
+    if manifest.config.media_type not in CONFIGS:
+        raise ImageError(f"is no container image but {manifest.config.media_type}", where=where)
+    for layer in manifest.layers:
+        if layer.media_type not in LAYERS:
+            raise ImageError(f"layer {layer.digest} is of the unknown type {layer.media_type}", where=where)
+
+
+def load_object(data: bytes, where: str) -> dict[str, Any]:
+    """Read a JSON object without repeated names; raise ImageError where ``data`` is something else."""
+    if len(data) > SIZE_LIMIT:
+        raise ImageError(f"a JSON document of {len(data)} bytes is too long", where=where)
+    try:
+        value = json.loads(data, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise ImageError(f"is not the JSON it should be: {error}", where=where) from error
+    if not isinstance(value, dict):
+        raise ImageError("is not a JSON object", where=where)
+    return value
+
+
+def descriptor(value: Any, where: str) -> Descriptor:
+    """Read a descriptor inside the document ``where``; raise ImageError where it is malformed."""
+    try:
+        return Descriptor.from_json(value)
+    except FormatError as error:
+        raise ImageError(error.message, where=where) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a name is given twice in one object")
+    return value
+
+
+def _media_type(value: dict[str, Any], announced: str | None, where: str) -> str:
+    """Settle the document's media type: its own, the announced one, or by its shape; all must agree."""
+    own = value.get("mediaType")
+    if own is not None and announced is not None and own != announced:
+        raise ImageError(f"was announced as {announced}, but says that it is {own}", where=where)
+    kind = own or announced or (INDEX if "manifests" in value else MANIFEST)
+    if kind not in MANIFESTS + INDEXES:
+        raise ImageError(f"{kind} is no type of an image manifest or index", where=where)
+    return str(kind)
+
+
+def _refuse(value: dict[str, Any], names: tuple[str, ...], kind: str, where: str) -> None:
+    """Refuse a document that another reader could take for the other kind (CVE-2021-41190)."""
+    for name in names:
+        if name in value:
+            raise ImageError(f"{kind} cannot have {name!r}", where=where)
+
+
+def _list(value: dict[str, Any], name: str, where: str) -> list[Any]:
+    items = value.get(name)
+    if not isinstance(items, list):
+        raise ImageError(f"{name!r} must be a list", where=where)
+    return items
+
+
+def _member(value: Any, where: str) -> Member:
+    target = descriptor(value, where)
+    if target.media_type not in MANIFESTS + INDEXES:
+        return Member(target, Platform("unknown", "unknown"))
+    platform = value.get("platform")
+    return Member(
+        target,
+        None if platform is None else read_platform(platform, where),
+        _annotations(value, where),
+    )
+
+
+def read_platform(value: Any, where: str) -> Platform:
+    """Read ``os``, ``architecture`` and ``variant`` of a JSON object; raise ImageError where they are not text."""
+    if not isinstance(value, dict):
+        raise ImageError("a platform must be an object", where=where)
+    parts = [value.get(name) or "" for name in ("os", "architecture", "variant")]
+    if not all(isinstance(part, str) for part in parts) or not (parts[0] and parts[1]):
+        raise ImageError("a platform needs os and architecture as text", where=where)
+    return Platform(*parts)
+
+
+def _annotations(value: dict[str, Any], where: str) -> dict[str, str]:
+    found = value.get("annotations") or {}
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        raise ImageError("annotations must be an object of texts", where=where)
+    return found
+
+
+def _annotated(value: dict[str, Any], annotations: Mapping[str, str]) -> dict[str, Any]:
+    return {**value, "annotations": dict(annotations)} if annotations else value

@@ -1,1 +1,0 @@
-"""The component library: one folder a component, build.yml and files."""

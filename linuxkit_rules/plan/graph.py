@@ -1,0 +1,95 @@
+"""The graph of steps: values that say which stage runs on what.
+
+SCons walks this graph target by target; ``realise`` walks it alone, for tests and other programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from linuxkit_rules.digest import Descriptor, canonical_json
+from linuxkit_rules.errors import SpecError
+from linuxkit_rules.stages.stage import Engine, Inputs, Stage
+from linuxkit_rules.store.memory import Result
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file of the user's that a step reads; it may itself be built before."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input of a step, under the role by which the stage knows it."""
+
+    role: str
+    source: Step | LocalFile
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """A stage and its inputs.  ``name`` is unique in a plan and readable: ``services/redis/rootfs``."""
+
+    name: str
+    stage: Stage
+    inputs: tuple[Input, ...] = ()
+
+    def recipe(self) -> bytes:
+        """Everything about the step but its inputs' contents, as canonical JSON."""
+        value = {
+            "stage": self.stage.name,
+            "version": self.stage.version,
+            "parameters": self.stage.parameters(),
+            "roles": [item.role for item in self.inputs],
+        }
+        return canonical_json(value)
+
+
+def inputs(*groups: tuple[str, Step | LocalFile]) -> tuple[Input, ...]:
+    """Give Inputs for pairs of role and source."""
+    return tuple(Input(role, source) for role, source in groups)
+
+
+def ingest(file: LocalFile, engine: Engine) -> Descriptor:
+    """Store a local file's bytes; raise SpecError where it cannot be read."""
+    try:
+        return engine.store.put_file(file.path)
+    except OSError as error:
+        raise SpecError(f"cannot read the file: {error.strerror}", where=str(file.path)) from error
+
+
+def gather(pairs: Iterator[tuple[str, Descriptor]]) -> Inputs:
+    """Group descriptors by role, keeping their order."""
+    grouped: dict[str, list[Descriptor]] = {}
+    for role, descriptor in pairs:
+        grouped.setdefault(role, []).append(descriptor)
+    return grouped
+
+
+def realise(step: Step, engine: Engine, done: dict[Step, Result] | None = None) -> Result:
+    """Run ``step`` and what it needs, in this thread; ``done`` keeps what was run, to share between calls."""
+    results = {} if done is None else done
+    if step not in results:
+        pairs = (
+            (
+                item.role,
+                ingest(item.source, engine)
+                if isinstance(item.source, LocalFile)
+                else realise(item.source, engine, results).output,
+            )
+            for item in step.inputs
+        )
+        results[step] = engine.run(step.stage, gather(pairs))
+    return results[step]
+
+
+def local_files(step: Step) -> frozenset[Path]:
+    """Every local file that ``step`` or a step below it reads."""
+    found: set[Path] = set()
+    for item in step.inputs:
+        found |= {item.source.path} if isinstance(item.source, LocalFile) else local_files(item.source)
+    return frozenset(found)

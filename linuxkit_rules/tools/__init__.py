@@ -1,1 +1,0 @@
-"""Host programs and firmware, from locked Debian packages: one folder a tool."""

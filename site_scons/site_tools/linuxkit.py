@@ -1,0 +1,1 @@
+from linuxkit_rules.scons.tool import exists, generate
