@@ -42,6 +42,7 @@ SIZE_LIMIT = 4 << 20
 """The longest manifest, index or configuration that is read, in bytes (registries take no longer ones)."""
 
 _ATTESTATION = "vnd.docker.reference.type"
+_VARIANTS = {"amd64": "v1", "arm": "v7", "arm64": "v8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,12 @@ class Platform:
 
     def runs(self, other: Platform) -> bool:
         """Whether an image for ``other`` is one for this platform (arm64 and arm64/v8 are the same)."""
-        if (self.os, self.architecture) != (other.os, other.architecture):
-            return False
-        return self._level() == other._level() or not (self.variant and other.variant)
+        return self._normal() == other._normal()
 
-    def _level(self) -> str:
-        return "v8" if self.architecture == "arm64" and not self.variant else self.variant
+    def _normal(self) -> tuple[str, str, str]:
+        """The names with the variant that is meant where none is given (containerd's normalisation)."""
+        variant = self.variant or _VARIANTS.get(self.architecture, "")
+        return self.os, self.architecture, variant
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
@@ -94,9 +95,11 @@ class Member:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def is_attestation(self) -> bool:
-        """Whether it speaks about an image (provenance, SBOM) instead of being one."""
-        return _ATTESTATION in self.annotations or self.platform == Platform("unknown", "unknown")
+    def is_image(self) -> bool:
+        """Whether it is an image or an index: no attestation (provenance, SBOM), no other artefact."""
+        if _ATTESTATION in self.annotations or self.platform == Platform("unknown", "unknown"):
+            return False
+        return self.descriptor.media_type in MANIFESTS + INDEXES
 
     def to_json(self) -> dict[str, Any]:
         """Give the JSON object."""
@@ -129,7 +132,7 @@ class Index:
 
         A member that names no platform is taken where it is the only one: its configuration tells.
         """
-        images = [member for member in self.members if not member.is_attestation]
+        images = [member for member in self.members if member.is_image]
         for member in images:
             if member.platform and platform.runs(member.platform):
                 return member
@@ -170,15 +173,20 @@ def require_image(manifest: Manifest, where: str) -> None:
 
 def load_object(data: bytes, where: str) -> dict[str, Any]:
     """Read a JSON object without repeated names; raise ImageError where ``data`` is something else."""
-    if len(data) > SIZE_LIMIT:
-        raise ImageError(f"a JSON document of {len(data)} bytes is too long", where=where)
-    try:
-        value = json.loads(data, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise ImageError(f"is not the JSON it should be: {error}", where=where) from error
+    value = load_json(data, where)
     if not isinstance(value, dict):
         raise ImageError("is not a JSON object", where=where)
     return value
+
+
+def load_json(data: bytes, where: str) -> Any:
+    """Read a JSON text without repeated names in an object; raise ImageError where ``data`` is none."""
+    if len(data) > SIZE_LIMIT:
+        raise ImageError(f"a JSON document of {len(data)} bytes is too long", where=where)
+    try:
+        return json.loads(data, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise ImageError(f"is not the JSON it should be: {error}", where=where) from error
 
 
 def descriptor(value: Any, where: str) -> Descriptor:
@@ -223,18 +231,13 @@ def _list(value: dict[str, Any], name: str, where: str) -> list[Any]:
 
 def _member(value: Any, where: str) -> Member:
     target = descriptor(value, where)
-    if target.media_type not in MANIFESTS + INDEXES:
-        return Member(target, Platform("unknown", "unknown"))
     platform = value.get("platform")
-    return Member(
-        target,
-        None if platform is None else read_platform(platform, where),
-        _annotations(value, where),
-    )
+    found = None if platform is None else read_platform(platform, where)
+    return Member(target, found, _annotations(value, where))
 
 
 def read_platform(value: Any, where: str) -> Platform:
-    """Read ``os``, ``architecture`` and ``variant`` of a JSON object; raise ImageError where they are not text."""
+    """Read ``os``, ``architecture`` and ``variant`` of an object; raise ImageError where they are not text."""
     if not isinstance(value, dict):
         raise ImageError("a platform must be an object", where=where)
     parts = [value.get(name) or "" for name in ("os", "architecture", "variant")]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Self, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 from linuxkit_rules.digest import Digest
 from linuxkit_rules.errors import FormatError, SpecError
@@ -24,7 +24,7 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _IDENTIFIER = re.compile(r"[a-f0-9]{64}")
 _NAME_LIMIT = 255
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9._-]*")
-_ARCHIVES = {"docker-archive": "docker", "oci-archive": "oci"}
+_ARCHIVES: dict[str, Literal["docker", "oci"]] = {"docker-archive": "docker", "oci-archive": "oci"}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -85,7 +85,7 @@ class LayoutSource:
 class ArchiveSource:
     """``docker-archive:FILE[:REF]`` (``form`` is ``docker``) or ``oci-archive:FILE[:REF]`` (``oci``)."""
 
-    form: str
+    form: Literal["docker", "oci"]
     file: str
     ref: str = ""
 
@@ -120,8 +120,8 @@ Source: TypeAlias = Reference | LayoutSource | ArchiveSource | LibrarySource | D
 def parse_source(text: str) -> Source:
     """Read the text of an ``image:``; raise SpecError where it names no source.
 
-    ``oci:``, ``docker-archive:`` and ``oci-archive:`` are schemes even though ``oci:1.0`` could be a reference:
-    write ``library/oci:1.0`` for that.  A directory or file of these schemes holds no colon.
+    ``oci:``, ``docker-archive:`` and ``oci-archive:`` are schemes even though ``oci:1.0`` could be a
+    reference: write ``library/oci:1.0`` for that.  A directory or file of these schemes holds no colon.
     """
     if text.startswith("@"):
         return _component(text)

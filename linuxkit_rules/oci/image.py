@@ -1,0 +1,100 @@
+"""An image as it is kept in the store: an OCI manifest, its configuration, its layers as plain tar.
+
+Whatever a registry, layout or archive gave (Docker schema 2, compressed layers), ``normalise`` and the image
+stages bring to this one form, so that later stages need one reader: ``load``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from linuxkit_rules.digest import Descriptor, Digest
+from linuxkit_rules.errors import FormatError, ImageError
+from linuxkit_rules.oci.manifest import (
+    CONFIG,
+    LAYER,
+    MANIFEST,
+    Manifest,
+    Platform,
+    load_object,
+    parse,
+    read_platform,
+    require_image,
+)
+from linuxkit_rules.oci.origin import Origin, read_verified
+from linuxkit_rules.store.blobs import Store
+from linuxkit_rules.store.memory import Result
+
+_DEPTH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image of the store; ``layers`` are plain tar blobs, the lowest first, and ``config`` is its JSON."""
+
+    manifest: Manifest
+    config: Mapping[str, Any]
+
+    @property
+    def layers(self) -> tuple[Descriptor, ...]:
+        """The layers' tar archives, the lowest first."""
+        return self.manifest.layers
+
+    @property
+    def platform(self) -> Platform:
+        """What it runs on."""
+        return read_platform(self.config, str(self.manifest.config.digest))
+
+
+def load(store: Store, image: Descriptor) -> Image:
+    """Read the image whose manifest is ``image``; raise ImageError or StoreError where it is not whole."""
+    where = str(image.digest)
+    manifest = parse(store.read(image.digest), image.media_type, where)
+    if not isinstance(manifest, Manifest):
+        raise ImageError("an index stands where an image is needed", where=where)
+    return Image(manifest, load_object(store.read(manifest.config.digest), where))
+
+
+def save(store: Store, config: bytes, layers: tuple[Descriptor, ...]) -> Result:
+    """Store configuration and manifest of an image whose plain tar layers are there already."""
+    kept = store.put(config, CONFIG)
+    plain = tuple(Descriptor(LAYER, layer.digest, layer.size) for layer in layers)
+    manifest = store.put(Manifest(kept, plain).to_bytes(), MANIFEST)
+    return Result(manifest, (kept, *plain))
+
+
+def choose(origin: Origin, top: Descriptor, platform: Platform, where: str) -> Manifest:
+    """Follow indexes from ``top`` to the manifest for ``platform``; raise ImageError, at ``where``, if none is."""
+    for _ in range(_DEPTH):
+        value = parse(read_verified(origin, top), top.media_type, f"{where}: {top.digest}")
+        if isinstance(value, Manifest):
+            require_image(value, f"{where}: {top.digest}")
+            return value
+        top = value.select(platform, where).descriptor
+    raise ImageError(f"indexes are nested more than {_DEPTH} deep", where=where)
+
+
+def diff_ids(config: bytes, manifest: Manifest, platform: Platform, where: str) -> tuple[Digest, ...]:
+    """Give the digests of the layers' plain tars (config.md, ``rootfs.diff_ids``), one for each layer.
+
+    Raises ImageError where the configuration is for another platform or does not fit the manifest.
+    """
+    value = load_object(config, f"{where}: configuration")
+    found = read_platform(value, f"{where}: configuration")
+    if not platform.runs(found):
+        raise ImageError(f"the image is for {found}, not for {platform}", where=where)
+    rootfs = value.get("rootfs")
+    texts = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    if texts is None and not manifest.layers:
+        return ()
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ImageError("the configuration has no list rootfs.diff_ids", where=where)
+    if len(texts) != len(manifest.layers):
+        message = f"the configuration has {len(texts)} layers, the manifest {len(manifest.layers)}"
+        raise ImageError(message, where=where)
+    try:
+        return tuple(Digest.parse(text) for text in texts)
+    except FormatError as error:
+        raise ImageError(error.message, where=where) from error

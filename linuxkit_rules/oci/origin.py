@@ -1,0 +1,101 @@
+"""Where the blobs of an image come from, and how they are taken without trusting the place."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+from typing import BinaryIO, Protocol
+
+from linuxkit_rules.digest import Descriptor, Digest
+from linuxkit_rules.errors import ImageError
+from linuxkit_rules.formats.compression import open_reader
+from linuxkit_rules.oci.manifest import SIZE_LIMIT
+from linuxkit_rules.store.blobs import SupportsWrite
+
+_BLOCK = 1 << 20
+
+
+class Origin(Protocol):
+    """A place that holds the blobs of images: a registry's repository, a layout, an archive."""
+
+    @property
+    def name(self) -> str:
+        """What messages call the place."""
+
+    def copy(self, descriptor: Descriptor, out: SupportsWrite) -> None:
+        """Write the blob to ``out``, as it comes; raise ImageError where the place does not have it."""
+
+
+class HashWriter:
+    """A file that keeps digest and size of what is written, and passes it on where ``out`` is given."""
+
+    def __init__(self, out: SupportsWrite | None = None) -> None:
+        self._out = out
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def digest(self) -> Digest:
+        """Digest of the bytes so far."""
+        return Digest(self._hash.hexdigest())
+
+    def write(self, data: bytes) -> None:
+        """Take ``data``."""
+        self.size += len(data)
+        self._hash.update(data)
+        if self._out is not None:
+            self._out.write(data)
+
+
+class _Check(HashWriter):
+    """One that stops at the first byte too many."""
+
+    def __init__(self, descriptor: Descriptor, out: SupportsWrite, where: str) -> None:
+        super().__init__(out)
+        self._expected = descriptor
+        self._where = where
+
+    def write(self, data: bytes) -> None:
+        if self.size + len(data) > self._expected.size:
+            raise ImageError(
+                f"is longer than the {self._expected.size} bytes it should have", where=self._where
+            )
+        super().write(data)
+
+    def finish(self) -> None:
+        if self.size != self._expected.size:
+            message = f"ends after {self.size} bytes where {self._expected.size} were expected"
+            raise ImageError(message, where=self._where)
+        if self.digest != self._expected.digest:
+            raise ImageError(f"has the wrong content: {self.digest}", where=self._where)
+
+
+def copy_verified(origin: Origin, descriptor: Descriptor, out: SupportsWrite) -> None:
+    """Write the blob to ``out``; raise ImageError where size or digest are not the descriptor's.
+
+    ``out`` may have got bytes by then: use it only after this has returned.
+    """
+    check = _Check(descriptor, out, f"{origin.name}: {descriptor.digest}")
+    origin.copy(descriptor, check)
+    check.finish()
+
+
+def read_verified(origin: Origin, descriptor: Descriptor) -> bytes:
+    """Give a small blob (manifest, index, configuration); raise ImageError where it is wrong or too long."""
+    if descriptor.size > SIZE_LIMIT:
+        message = f"a document of {descriptor.size} bytes is longer than the {SIZE_LIMIT} that are read"
+        raise ImageError(message, where=f"{origin.name}: {descriptor.digest}")
+    out = io.BytesIO()
+    copy_verified(origin, descriptor, out)
+    return out.getvalue()
+
+
+def unpack(packed: BinaryIO, out: SupportsWrite) -> bool:
+    """Write ``packed`` to ``out`` without its compression, told by its first bytes; say whether it had one.
+
+    Raises FormatError where it is damaged.
+    """
+    with open_reader(packed) as plain:
+        shutil.copyfileobj(plain, out, _BLOCK)
+    return False

@@ -1,0 +1,192 @@
+"""Stages that bring an image into the store, from a registry, a layout or an archive.
+
+Each gives the descriptor of a normalised OCI manifest (``oci/image.py``) and refers to the configuration and
+the layers, as plain tar.  A layer is a step of its own, remembered by its digests: images that share layers
+fetch and unpack them once, wherever they come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from linuxkit_rules.digest import Descriptor, Digest
+from linuxkit_rules.errors import FormatError, ImageError, NetworkError, StoreError
+from linuxkit_rules.oci.archive import ArchiveFiles, DockerArchive
+from linuxkit_rules.oci.image import choose, diff_ids, save
+from linuxkit_rules.oci.layout import Layout
+from linuxkit_rules.oci.manifest import LAYER, Platform
+from linuxkit_rules.oci.origin import Origin, copy_verified, read_verified, unpack
+from linuxkit_rules.oci.reference import ArchiveSource, LayoutSource, Reference
+from linuxkit_rules.oci.registry import Registry
+from linuxkit_rules.stages.stage import Engine, Inputs, Stage
+from linuxkit_rules.store.memory import Result
+
+_WORKERS = 4
+
+
+@dataclass(frozen=True)
+class FetchLayer(Stage):
+    """One layer: fetched, verified, unpacked to plain tar, verified against its diff_id.
+
+    No inputs.  ``origin`` only says where to fetch from.
+    """
+
+    name: ClassVar[str] = "fetch-layer"
+    version: ClassVar[int] = 1
+    digest: Digest
+    size: int
+    diff_id: Digest
+    origin: Origin = field(compare=False, repr=False)
+
+    def label(self) -> str:
+        """What is fetched."""
+        return f"{self.origin.name} {self.digest.hex[:12]}"
+
+    def run(self, inputs: Inputs, work: Engine) -> Result:
+        """Fetch, verify, normalise; raise ImageError or NetworkError."""
+        where = f"{self.origin.name}: layer {self.digest}"
+        with work.store.scratch() as path, path.open("w+b") as packed:
+            copy_verified(self.origin, Descriptor(LAYER, self.digest, self.size), packed)
+            packed.seek(0)
+            with work.store.writer() as writer:
+                try:
+                    unpack(packed, writer)
+                except FormatError as error:
+                    raise ImageError(error.message, where=where) from error
+                try:
+                    return Result(writer.commit(LAYER, self.diff_id))
+                except StoreError as error:
+                    raise ImageError(f"unpacked, {error.message}", where=where) from error
+
+
+@dataclass(frozen=True)
+class PullImage(Stage):
+    """An image of a registry.  A tag is asked for once; what it meant then stays, until the store forgets it.
+
+    No inputs.  Settings: ``offline`` (bool), ``plain_http`` (names of registries to ask without TLS),
+    ``registry_endpoints`` (registry's name to its address).
+    """
+
+    name: ClassVar[str] = "pull-image"
+    version: ClassVar[int] = 1
+    reference: str
+    arch: str
+
+    def label(self) -> str:
+        """What is fetched."""
+        return self.reference
+
+    def run(self, inputs: Inputs, work: Engine) -> Result:
+        """Fetch, verify, normalise; raise ImageError or NetworkError."""
+        reference = Reference.parse(self.reference)
+        if work.settings.get("offline"):
+            raise NetworkError(
+                "the image is not in the store, and nothing may be fetched", where=str(reference)
+            )
+        endpoints = work.settings.get("registry_endpoints")
+        with Registry(
+            reference, plain_http=work.settings.get("plain_http", ()), endpoints=endpoints
+        ) as registry:
+            return _bring(registry, registry.resolve(), self.arch, work, self.label())
+
+
+@dataclass(frozen=True)
+class LayoutImage(Stage):
+    """The image or index ``digest`` of an OCI layout.  No inputs; where the layout lies does not matter."""
+
+    name: ClassVar[str] = "layout-image"
+    version: ClassVar[int] = 1
+    digest: Digest
+    size: int
+    media_type: str
+    arch: str
+    directory: Path = field(compare=False)
+    reference: str = field(default="", compare=False)
+
+    def label(self) -> str:
+        """What is fetched."""
+        return self.reference or str(self.digest)
+
+    def run(self, inputs: Inputs, work: Engine) -> Result:
+        """Fetch, verify, normalise; raise ImageError or NetworkError."""
+        top = Descriptor(self.media_type, self.digest, self.size)
+        return _bring(Layout.at(self.directory), top, self.arch, work, self.label())
+
+
+@dataclass(frozen=True)
+class ArchiveImage(Stage):
+    """An image of a Docker or OCI archive.  Input ``archive``: the file.  ``ref`` ``""`` is the only one."""
+
+    name: ClassVar[str] = "archive-image"
+    version: ClassVar[int] = 1
+    form: Literal["docker", "oci"]
+    ref: str
+    arch: str
+    file: str = field(default="archive", compare=False)
+
+    def label(self) -> str:
+        """What is fetched."""
+        return self.file
+
+    def run(self, inputs: Inputs, work: Engine) -> Result:
+        """Fetch, verify, normalise; raise ImageError or NetworkError."""
+        (archive,) = inputs["archive"]
+        files = ArchiveFiles(work.store, archive, self.file)
+        if self.form == "docker":
+            docker = DockerArchive(files, self.ref)
+            return _bring(docker, docker.top, self.arch, work, self.label())
+        layout = Layout(files)
+        return _bring(layout, layout.find_ref(self.ref), self.arch, work, self.label())
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """How to get an image: the stage, and the local file that is its input ``archive``, if it has one."""
+
+    stage: Stage
+    archive: Path | None = None
+
+
+def resolve(
+    source: Reference | LayoutSource | ArchiveSource, arch: str, layouts: Sequence[Layout], base: Path
+) -> Resolved:
+    """Say which stage gives the image for Debian's architecture name ``arch``, at planning time.
+
+    A reference is looked for in ``layouts`` first, in their order, by its full name; else it comes from its
+    registry.  Relative paths start at ``base``.  Reads indexes of layouts only; raises ImageError where a
+    layout has no such image.
+    """
+    if isinstance(source, ArchiveSource):
+        stage = ArchiveImage(source.form, source.ref, arch, source.file)
+        return Resolved(stage, base / source.file)
+    if isinstance(source, LayoutSource):
+        layout = Layout.at(base / source.directory)
+        return Resolved(_layout_image(layout, layout.find_ref(source.ref), arch, str(source)))
+    for layout in layouts:
+        found = layout.find(source)
+        if found is not None:
+            return Resolved(_layout_image(layout, found, arch, str(source)))
+    return Resolved(PullImage(str(source), arch))
+
+
+def _layout_image(layout: Layout, top: Descriptor, arch: str, reference: str) -> LayoutImage:
+    return LayoutImage(top.digest, top.size, top.media_type, arch, Path(layout.name), reference)
+
+
+def _bring(origin: Origin, top: Descriptor, arch: str, work: Engine, where: str) -> Result:
+    """Fetch the image for ``linux/<arch>`` below ``top`` and store it in the one form."""
+    platform = Platform("linux", arch)
+    manifest = choose(origin, top, platform, where)
+    config = read_verified(origin, manifest.config)
+    ids = diff_ids(config, manifest, platform, where)
+    stages = [
+        FetchLayer(layer.digest, layer.size, diff_id, origin)
+        for layer, diff_id in zip(manifest.layers, ids, strict=True)
+    ]
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        layers = tuple(pool.map(lambda stage: work.run(stage, {}).output, stages))
+    return save(work.store, config, layers)
