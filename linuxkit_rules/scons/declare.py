@@ -5,24 +5,26 @@ A step that two images share is declared once.  A descriptor whose blobs have le
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from SCons.Builder import Builder
 
-from linuxkit_rules.errors import FormatError
+from linuxkit_rules.errors import FormatError, UsageError
 from linuxkit_rules.plan.graph import LocalFile, Step
-from linuxkit_rules.scons.actions import Deliver, Generate, Node, RunStage, decode
+from linuxkit_rules.scons.actions import Deliver, Node, RunStage, decode
 from linuxkit_rules.stages.stage import Engine
+
+FileNode = Callable[[Path], Node]
+"""Gives the node of a local file."""
 
 STATE = ".linuxkit"
 """Folder of the descriptor targets, beside the outputs."""
 
 _run_stage = Builder(action=RunStage())
 _deliver = Builder(action=Deliver())
-_generate = Builder(action=Generate())
 
 
 @dataclass
@@ -32,10 +34,26 @@ class Declarations:
     engine: Engine
     nodes: dict[tuple[bytes, tuple[Node, ...]], Node] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
+    owners: dict[Node, str] = field(default_factory=dict)
 
-    def step(self, env: Any, folder: Node, step: Step) -> Node:
+    def claim(self, target: Node, format_name: str) -> None:
+        """Note that ``target`` is a file of that format; raise UsageError where another format has it."""
+        owner = self.owners.setdefault(target, format_name)
+        if owner != format_name:
+            raise UsageError(
+                f"formats {owner} and {format_name} both make this file",
+                where=str(target),
+                hint="ask for one of them, or put them into different folders",
+            )
+
+    def step(self, env: Any, folder: Node, step: Step, files: FileNode) -> Node:
         """Declare ``step`` and what it needs; give its descriptor target below ``folder``."""
-        sources = tuple(self._source(env, folder, item.source) for item in step.inputs)
+        sources = tuple(
+            files(item.source.path)
+            if isinstance(item.source, LocalFile)
+            else self.step(env, folder, item.source, files)
+            for item in step.inputs
+        )
         recipe = step.recipe()
         node = self.nodes.get((recipe, sources))
         if node is None:
@@ -43,18 +61,13 @@ class Declarations:
             self.nodes[recipe, sources] = node
         return node
 
-    def output(self, env: Any, target: Node, folder: Node, step: Step) -> Node:
-        """Declare that ``target`` is a copy of what ``step`` gives."""
-        (node,) = _deliver(env, target=target, source=[self.step(env, folder, step)])
+    def output(self, env: Any, target: Node, folder: Node, step: Step, files: FileNode) -> Node:
+        """Declare that ``target`` is a copy of what ``step`` gives; ``files`` gives local files' nodes."""
+        (node,) = _deliver(env, target=target, source=[self.step(env, folder, step, files)])
         node.attributes.linuxkit_engine = self.engine
         env.Precious(node)
         env.NoCache(node)
         return node
-
-    def _source(self, env: Any, folder: Node, source: Step | LocalFile) -> Node:
-        if isinstance(source, LocalFile):
-            return env.File(str(source.path))
-        return self.step(env, folder, source)
 
     def _declare(self, env: Any, folder: Node, step: Step, sources: Sequence[Node], recipe: bytes) -> Node:
         target = folder.File(self._free(str(folder), step.name) + ".json")
@@ -85,12 +98,9 @@ class Declarations:
             return False
 
 
-def generated(env: Any, targets: Sequence[Node], sources: Sequence[Node], engine: Engine, make: Any) -> list[Node]:
-    """Declare targets of a YAML that is itself built; ``make(paths)`` is called when it is there."""
-    nodes: list[Node] = _generate(env, target=list(targets), source=list(sources))
-    for node in nodes:
-        node.attributes.linuxkit_make = make
-        node.attributes.linuxkit_engine = engine
-        env.Precious(node)
-        env.NoCache(node)
-    return nodes
+_declarations: dict[int, Declarations] = {}
+
+
+def declarations(engine: Engine) -> Declarations:
+    """Give the declarations of this run that belong to ``engine``."""
+    return _declarations.setdefault(id(engine), Declarations(engine))

@@ -5,12 +5,14 @@ Each variable may also come from the environment; one set in the SConstruct wins
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
 import platform
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ DEFAULTS: dict[str, str] = {
     "LINUXKIT_PACKAGE_LOCK": "",
     "LINUXKIT_DEBIAN_MIRROR": "",
     "LINUXKIT_IMAGE_LAYOUTS": "",
+    "LINUXKIT_STATE": "",
     "LINUXKIT_TRACE": "",
 }
 """Every construction variable, and its value where neither SConstruct nor environment sets it."""
@@ -53,3 +56,67 @@ def store_root(text: str) -> Path:
         return Path(text).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     return Path(base) / "linuxkit_rules"
+
+
+def settings_of(env: Any) -> Settings:
+    """Read the variables that decide bytes; raise UsageError for a value that means nothing."""
+    compression, level = _compression(env["LINUXKIT_COMPRESSION"])
+    lock = env["LINUXKIT_PACKAGE_LOCK"]
+    layouts = env["LINUXKIT_IMAGE_LAYOUTS"]
+    names = layouts.split(os.pathsep) if isinstance(layouts, str) else layouts
+    settings = Settings(
+        arch=_arch(env["LINUXKIT_ARCH"]),
+        compression=compression,
+        level=level,
+        layouts=tuple(Path(env.Dir(name).get_abspath()) for name in names if name),
+    )
+    return replace(settings, package_lock=Path(env.File(lock).get_abspath())) if lock else settings
+
+
+def engine_of(env: Any) -> Engine:
+    """Give the engine for the variables that say where things are; one for each choice and run."""
+    return _engine(
+        store_root(str(env["LINUXKIT_STORE"])),
+        str(env["LINUXKIT_DEBIAN_MIRROR"]),
+        str(env["LINUXKIT_TRACE"]),
+    )
+
+
+@functools.cache
+def _engine(root: Path, mirror: str, trace: str) -> Engine:
+    settings = {"debian_mirror": mirror or None}
+    return Engine(Store(root), _reporter(Path(trace) if trace else None), settings)
+
+
+def _reporter(trace: Path | None) -> Callable[[Event], None]:
+    """Give what prints the steps that run, and the graph's steps that need not; ``trace`` gets all, as JSON lines."""
+    lock = threading.Lock()
+
+    def report(event: Event) -> None:
+        with lock:
+            if SCons.Action.print_actions and (event.how == "run" or event.depth == 0):
+                word = event.stage if event.how == "run" else f"{event.stage} (from the store)"
+                print("  " * event.depth + f"{word} {event.label}".rstrip(), flush=True)
+            if trace is not None:
+                with trace.open("a") as file:
+                    file.write(json.dumps(dataclasses.asdict(event)) + "\n")
+
+    return report
+
+
+def _compression(text: str) -> tuple[Compression, int]:
+    name, _, level = text.partition(":")
+    try:
+        return Compression(name), int(level or 0)
+    except ValueError:
+        names = ", ".join(item.value for item in Compression)
+        raise UsageError(
+            f"LINUXKIT_COMPRESSION={text!r} is no way of packing", hint=f"one of {names}, and :LEVEL"
+        ) from None
+
+
+def _arch(text: str) -> str:
+    arch = text or host_arch()
+    if arch not in _ARCHES.values():
+        raise UsageError(f"LINUXKIT_ARCH={arch!r} is not supported", hint="amd64 or arm64")
+    return arch

@@ -79,11 +79,15 @@ def key(stage: Stage, inputs: Inputs) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A step that begins: ``how`` is ``run``, or ``hit`` where memory has the result already."""
+    """A step that begins: ``how`` is ``run``, or ``hit`` where memory has the result already.
+
+    ``depth`` is 0 for a step of the graph, 1 for a step that such a stage asked for, and so on.
+    """
 
     how: str
     stage: str
     label: str
+    depth: int = 0
 
 
 @dataclass
@@ -102,6 +106,7 @@ class Engine:
         self.memory = Memory(self.store)
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
+        self._thread = threading.local()
 
     def run(self, stage: Stage, inputs: Inputs) -> Result:
         """Give the stage's result, from memory where it is there; two threads never run one recipe twice."""
@@ -110,9 +115,14 @@ class Engine:
             lock = self._locks.setdefault(recipe, threading.Lock())
         with lock:
             known = self.memory.get(recipe)
-            self.report(Event("hit" if known else "run", stage.name, stage.label()))
+            depth = getattr(self._thread, "depth", 0)
+            self.report(Event("hit" if known else "run", stage.name, stage.label(), depth))
             if known is not None:
                 return known
-            result = stage.run(inputs, self)
+            self._thread.depth = depth + 1
+            try:
+                result = stage.run(inputs, self)
+            finally:
+                self._thread.depth = depth
             self.memory.put(recipe, result)
             return result

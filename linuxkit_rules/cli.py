@@ -1,0 +1,104 @@
+"""The command ``moby``: build, run, lock.  The only place, beside SCons's tool, that prints and exits."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path, PurePath
+
+from linuxkit_rules.errors import LinuxKitError, UsageError
+
+FAILED = 1
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; give its exit status: 0, 1 for a fault, 2 for a wrong call, 130 after Ctrl-C."""
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except LinuxKitError as error:
+        print(f"moby: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def parser() -> argparse.ArgumentParser:
+    """Give the command line's grammar."""
+    top = argparse.ArgumentParser(prog="moby", description="Bootable images made of containers.")
+    top.add_argument("--version", action="version", version=version("linuxkit_rules"))
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _build_grammar(commands.add_parser("build", help="make images of YAML files"))
+    _run_grammar(commands.add_parser("run", help="boot an image in QEMU"))
+    _lock_grammar(commands.add_parser("lock", help="pin the Debian packages of components"))
+    return top
+
+
+def _build_grammar(grammar: argparse.ArgumentParser) -> None:
+    grammar.set_defaults(command=build)
+    grammar.add_argument("files", nargs="+", metavar="FILE", help="a YAML; several are merged in order")
+    grammar.add_argument("--format", default="iso", metavar="F,…", help="output formats (iso)")
+    grammar.add_argument("--arch", default="", help="amd64 or arm64 (this machine's)")
+    grammar.add_argument("--name", help="the outputs' name (the last FILE's)")
+    grammar.add_argument("--dir", default=".", help="folder of the outputs (this one)")
+    grammar.add_argument(
+        "--image-layout", action="append", default=[], metavar="DIR", help="an OCI image layout, searched first"
+    )
+    grammar.add_argument("--jobs", "-j", type=_positive, default=os.cpu_count() or 1, help="steps at once")
+
+
+def _run_grammar(grammar: argparse.ArgumentParser) -> None:
+    grammar.set_defaults(command=run)
+    grammar.add_argument("name", metavar="NAME", help="what build made: NAME.iso, NAME-kernel …, or a file")
+    grammar.add_argument("--publish", action="append", default=[], metavar="HOST:GUEST", help="a TCP port")
+    grammar.add_argument("--mem", type=_positive, default=1024, help="memory in MiB (1024)")
+    grammar.add_argument("--cpus", type=_positive, default=1, help="processors (1)")
+    grammar.add_argument("--uefi", action="store_true", help="boot by UEFI instead of BIOS")
+    grammar.add_argument("--disk", action="store_true", help="attach an ISO as a disk instead of a CD")
+    grammar.add_argument("--qemu-from-path", action="store_true", help="use the QEMU on PATH")
+
+
+def _lock_grammar(grammar: argparse.ArgumentParser) -> None:
+    grammar.set_defaults(command=lock)
+    grammar.add_argument("folders", nargs="*", metavar="DIR", help="components of your own (the library)")
+    grammar.add_argument("--suite", action="append", default=[], help="a Debian suite (bookworm)")
+    grammar.add_argument("--output", type=Path, help="the lock to write (LINUXKIT_PACKAGE_LOCK, or the library's)")
+
+
+def build(options: argparse.Namespace) -> int:
+    """``moby build``: run SCons on the packaged SConstruct."""
+    from linuxkit_rules.scons.command import Request, state_folder
+    from linuxkit_rules.scons.command import build as run_scons
+
+    name = options.name or _stem(options.files[-1])
+    store = os.environ.get("LINUXKIT_STORE", "")
+    variables = {"LINUXKIT_ARCH": options.arch} if options.arch else {}
+    if options.image_layout:
+        variables["LINUXKIT_IMAGE_LAYOUTS"] = [str(Path(item).absolute()) for item in options.image_layout]
+    request = Request(
+        files=tuple(options.files),
+        folder=options.dir,
+        name=name,
+        formats=tuple(options.format.split(",")),
+        variables=variables,
+        state=state_folder(store, options.dir, name),
+    )
+    return FAILED if run_scons(request, options.jobs) else 0
+
+
+def _stem(file: str) -> str:
+    stem = PurePath(file).stem
+    if not stem:
+        raise UsageError(f"no name can be had from {file!r}", hint="give --name")
+    return stem
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return number

@@ -1,0 +1,45 @@
+"""Finds the output formats: every module of this folder that has a class of ``Output``."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Mapping
+
+import linuxkit_rules.outputs
+from linuxkit_rules.errors import UsageError
+from linuxkit_rules.outputs.base import Output
+
+
+@functools.cache
+def outputs() -> Mapping[str, Output]:
+    """Give every format by its name, sorted."""
+    for module in pkgutil.iter_modules(linuxkit_rules.outputs.__path__):
+        importlib.import_module(f"linuxkit_rules.outputs.{module.name}")
+    found = [kind() for kind in Output.__subclasses__()]
+    return {output.name: output for output in sorted(found, key=lambda output: output.name)}
+
+
+def by_name(name: str) -> Output:
+    """Give the format ``name``; raise UsageError where there is none."""
+    try:
+        return outputs()[name.strip()]
+    except KeyError:
+        known = ", ".join(outputs())
+        raise UsageError(f"there is no format {name.strip()!r}", hint=f"one of {known}") from None
+
+
+def suffixes() -> list[tuple[str, Output]]:
+    """Give pairs of file suffix and format, longest suffix first; ``.iso`` is the hybrid's."""
+    pairs = [(suffix, output) for output in outputs().values() for suffix in output.suffixes]
+    return sorted(pairs, key=lambda pair: (-len(pair[0]), pair[1].name))
+
+
+def by_file(file_name: str) -> tuple[Output, str]:
+    """Give the format that makes ``file_name``, and the image's name; raise UsageError where none does."""
+    for suffix, output in suffixes():
+        if file_name.endswith(suffix) and len(file_name) > len(suffix):
+            return output, file_name.removesuffix(suffix)
+    known = ", ".join(dict.fromkeys(suffix for suffix, _ in suffixes()))
+    raise UsageError(f"no format makes a file of this name: {file_name}", hint=f"names end in {known}")

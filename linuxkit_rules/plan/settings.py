@@ -1,0 +1,25 @@
+"""What decides an image besides its YAML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from linuxkit_rules.debian.lock import LIBRARY_LOCK
+from linuxkit_rules.formats.compression import Compression
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of one build.
+
+    ``arch`` is amd64 or arm64; segments are packed by ``compression`` at ``level``; Debian packages are pinned
+    by the file ``package_lock``; ``layouts`` are OCI image layouts searched, by full reference, before any
+    registry.
+    """
+
+    arch: str = "amd64"
+    compression: Compression = Compression.ZSTD
+    level: int = 3
+    package_lock: Path = LIBRARY_LOCK
+    layouts: tuple[Path, ...] = field(default=())

@@ -1,0 +1,71 @@
+"""Builds without the user's own SConstruct: SCons run as a program on a packaged one.
+
+The request travels as one JSON argument; SCons's own notes lie in the store, so that the output folder holds
+outputs only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import SCons.Script
+
+from linuxkit_rules.errors import LinuxKitError
+from linuxkit_rules.scons.settings import store_root
+
+_SCONSTRUCT = Path(__file__).with_name("SConstruct.moby")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What ``moby build`` asks for: YAMLs (merged in order), an output folder, a name, formats, variables."""
+
+    files: tuple[str, ...]
+    folder: str
+    name: str
+    formats: tuple[str, ...]
+    variables: Mapping[str, Any]
+    state: str
+
+
+def state_folder(store: str, folder: str, name: str) -> str:
+    """Give the folder in the store for SCons's notes on the image ``name`` in ``folder``."""
+    place = hashlib.sha256(f"{Path(folder).absolute()}\0{name}".encode()).hexdigest()[:16]
+    return str(store_root(store).absolute() / "builds" / place)
+
+
+def build(request: Request, jobs: int) -> int:
+    """Run SCons; give its exit status.  Raises StoreError where its notes cannot be kept."""
+    Path(request.state).mkdir(parents=True, exist_ok=True)
+    argument = json.dumps(dataclasses.asdict(request))
+    command = [sys.executable, "-m", "SCons", "-Q", "-f", str(_SCONSTRUCT), "--no-site-dir", f"-j{jobs}"]
+    return subprocess.run([*command, f"request={argument}"], env=_environment()).returncode
+
+
+def _environment() -> dict[str, str]:
+    """Give the environment without SCons's own variable, which would change what the command line means."""
+    return {name: value for name, value in os.environ.items() if name != "SCONSFLAGS"}
+
+
+def declare(argument: str) -> None:
+    """Declare what the request asks for; called by the packaged SConstruct."""
+    from linuxkit_rules.scons.tool import generate
+
+    request = Request(**json.loads(argument))
+    SCons.Script.SConsignFile(str(Path(request.state) / "sconsign"))  # type: ignore[attr-defined]
+    env = SCons.Script.Environment(tools=[], LINUXKIT_STATE=request.state, **request.variables)
+    generate(env)
+    try:
+        nodes = env.LinuxKitImage(f"{request.folder}/{request.name}", list(request.files), list(request.formats))
+    except SCons.Script.UserError as error:  # type: ignore[attr-defined]
+        raise SystemExit(f"moby: {error}") from None
+    SCons.Script.Default(nodes)  # type: ignore[attr-defined]
