@@ -1,0 +1,232 @@
+"""newc cpio archives, as the kernel unpacks them into its first root file system.
+
+Format: https://www.kernel.org/doc/html/latest/driver-api/early-userspace/buffer-format.html; the names of the
+fields are from there.  A member is a header of 110 ASCII bytes, its name and its contents, both padded to 4.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import BinaryIO
+
+from linuxkit_rules.digest import Digest
+from linuxkit_rules.errors import FormatError
+from linuxkit_rules.formats.entry import Entry, Kind, Slice
+from linuxkit_rules.formats.streams import Copy, SupportsWrite
+
+MAGIC = b"070701"
+TRAILER = b"TRAILER!!!"
+
+# c_magic c_ino c_mode c_uid c_gid c_nlink c_mtime c_filesize c_maj c_min c_rmaj c_rmin c_namesize c_chksum
+HEADER = struct.Struct("6s" + 13 * "8s")
+_FORMAT = MAGIC + 13 * b"%08x"
+_TYPES = {
+    Kind.FILE: 0o100000,
+    Kind.SYMLINK: 0o120000,
+    Kind.CHAR: 0o020000,
+    Kind.BLOCK: 0o060000,
+    Kind.DIRECTORY: 0o040000,
+    Kind.FIFO: 0o010000,
+}
+_KINDS = {value: kind for kind, value in _TYPES.items()}
+_MAX = 2**32 - 1
+_LONGEST_NAME = 4096  # PATH_MAX, with the NUL
+
+
+def write(entries: Iterable[Entry], out: SupportsWrite, copy: Copy) -> int:
+    """Write an archive of ``entries``, in their order, to ``out``; give its size in bytes.
+
+    ``copy`` writes contents.  Inode numbers count from 1; hard links share their file's number and
+    attributes, and only the first has the contents.  A hard link to anything but a file becomes a copy of it.
+    What newc cannot say: extended attributes are left out, times are held within 32 bits; FormatError for
+    files of 4 GiB or more, too long names, and hard links whose file is not among ``entries`` before them.
+    """
+    listed = list(entries)
+    links = Counter(entry.link for entry in listed if entry.kind is Kind.HARDLINK)
+    written: dict[str, tuple[int, Entry]] = {}
+    size = 0
+    for number, entry in enumerate(listed, 1):
+        if entry.kind is Kind.HARDLINK:
+            if entry.link not in written:
+                raise FormatError(f"a hard link to {entry.link!r}, which is not before it", where=entry.path)
+            inode, first = written[entry.link]
+            twin = replace(first, path=entry.path)
+            if first.kind is Kind.FILE:
+                size += _member(out, replace(twin, content=b""), inode, 1 + links[entry.link], copy)
+                continue
+            entry = twin
+        if entry.path in links:
+            written[entry.path] = (number, entry)
+        size += _member(out, entry, number, 1 + links[entry.path] if entry.kind is Kind.FILE else 1, copy)
+    out.write(_header(TRAILER, nlink=1))
+    return size + len(_header(TRAILER, nlink=1))
+
+
+def _member(out: SupportsWrite, entry: Entry, inode: int, links: int, copy: Copy) -> int:
+    name = _raw(entry.path) or b"."
+    content = _raw(entry.link) if entry.kind is Kind.SYMLINK else entry.content
+    size = len(content) if isinstance(content, bytes) else content.size
+    _check(entry, name, size)
+    header = _header(
+        name,
+        ino=inode,
+        mode=_TYPES[entry.kind] | (0o777 if entry.kind is Kind.SYMLINK else entry.mode),
+        uid=entry.uid,
+        gid=entry.gid,
+        nlink=links,
+        mtime=min(max(entry.mtime, 0), _MAX),
+        filesize=size,
+        rmaj=entry.major,
+        rmin=entry.minor,
+    )
+    out.write(header)
+    if not size:
+        return len(header)
+    copy(content, out)
+    out.write(bytes(-size % 4))
+    return len(header) + size + -size % 4
+
+
+def _header(
+    name: bytes,
+    *,
+    ino: int = 0,
+    mode: int = 0,
+    uid: int = 0,
+    gid: int = 0,
+    nlink: int = 0,
+    mtime: int = 0,
+    filesize: int = 0,
+    rmaj: int = 0,
+    rmin: int = 0,
+) -> bytes:
+    length = len(name) + 1
+    fields = (ino, mode, uid, gid, nlink, mtime, filesize, 0, 0, rmaj, rmin, length, 0)
+    return _FORMAT % fields + name + bytes(1 + -(HEADER.size + length) % 4)
+
+
+def _check(entry: Entry, name: bytes, size: int) -> None:
+    if size > _MAX:
+        raise FormatError("a file of 4 GiB or more does not fit into an initramfs", where=entry.path)
+    if len(name) >= _LONGEST_NAME or b"\0" in name or name == TRAILER:
+        raise FormatError("no name for a member of a cpio archive", where=entry.path[:100])
+    if not all(0 <= value <= _MAX for value in (entry.uid, entry.gid, entry.major, entry.minor)):
+        raise FormatError("an owner or a device number of more than 32 bits", where=entry.path)
+
+
+def _raw(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def read(file: BinaryIO, blob: Digest | None = None) -> Iterator[Entry]:
+    """Give the members of the archives that ``file`` holds one after the other, NULs between them skipped.
+
+    Contents are bytes, or slices of ``blob`` where that is given (``file`` then begins where the blob does).
+    Files with one inode number become hard links to the first of them.  FormatError where the bytes are not
+    newc cpio.
+    """
+    reader = _Reader(file, blob)
+    while reader.skip_padding():
+        yield from _joined(list(iter(reader.member, None)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A member as read: ``inode`` is None where it stands alone."""
+
+    entry: Entry
+    inode: tuple[int, int, int] | None
+
+
+def _joined(members: list[_Member]) -> Iterator[Entry]:
+    """Make hard links of members that share an inode; whichever has the contents, the first gets them."""
+    contents = {item.inode: item.entry.content for item in members if item.inode and item.entry.size}
+    first: dict[tuple[int, int, int], str] = {}
+    for item in members:
+        if item.inode is None:
+            yield item.entry
+        elif item.inode in first:
+            yield replace(item.entry, kind=Kind.HARDLINK, link=first[item.inode], content=b"")
+        else:
+            first[item.inode] = item.entry.path
+            yield replace(item.entry, content=contents.get(item.inode, b""))
+
+
+class _Reader:
+    """Reads members; ``position`` counts from the beginning of the file."""
+
+    def __init__(self, file: BinaryIO, blob: Digest | None) -> None:
+        self._file = file
+        self._blob = blob
+        self._position = 0
+        self._pushed = b""
+
+    def skip_padding(self) -> bool:
+        """Go to the next archive; give whether there is one."""
+        while (data := self._take(4, short=True)) and not data.strip(b"\0"):
+            pass
+        self._pushed = data
+        return bool(data)
+
+    def member(self) -> _Member | None:
+        """Give the next member, or None for the trailer."""
+        header = self._pushed + self._take(HEADER.size - len(self._pushed))
+        self._pushed = b""
+        where = f"byte {self._position - HEADER.size}"
+        magic, *fields = HEADER.unpack(header)
+        if magic not in (MAGIC, b"070702"):
+            raise FormatError("not the header of a newc cpio archive", where=where)
+        try:
+            ino, mode, uid, gid, nlink, mtime, size, maj, min_, rmaj, rmin, length, _ = map(_hex, fields)
+        except ValueError:
+            raise FormatError("not a number in the header of a cpio archive", where=where) from None
+        if not 1 < length <= _LONGEST_NAME:
+            raise FormatError(f"a name of {length} bytes in a cpio archive", where=where)
+        name = self._take(length)[:-1]
+        self._take(-(HEADER.size + length) % 4)
+        if name == TRAILER:
+            return None
+        kind = _KINDS.get(mode & 0o170000)
+        if kind is None:
+            raise FormatError(f"a member of type {mode & 0o170000:o} in a cpio archive", where=where)
+        content, path = self._content(size, kind), name.decode("utf-8", "surrogateescape")
+        link = ""
+        if kind is Kind.SYMLINK and isinstance(content, bytes):
+            content, link = b"", content.decode("utf-8", "surrogateescape")
+        path = "" if path == "." else path.removeprefix("./").strip("/")
+        inode = (maj, min_, ino) if nlink > 1 and kind is Kind.FILE else None
+        entry = Entry(path, kind, mode & 0o7777, uid, gid, mtime, link, rmaj, rmin, (), content)
+        return _Member(entry, inode)
+
+    def _content(self, size: int, kind: Kind) -> bytes | Slice:
+        content: bytes | Slice
+        if self._blob is None or kind is not Kind.FILE or not size:
+            content = self._take(size)
+        else:
+            content = Slice(self._blob, self._position, size)
+            self._skip(size)
+        self._take(-size % 4, short=True)
+        return content
+
+    def _skip(self, size: int) -> None:
+        while size:
+            size -= len(self._take(min(size, 1 << 20)))
+
+    def _take(self, size: int, short: bool = False) -> bytes:
+        data = self._file.read(size)
+        self._position += len(data)
+        if len(data) < size and not short:
+            raise FormatError("the cpio archive ends too early", where=f"byte {self._position}")
+        return data
+
+
+_HEX = frozenset(b"0123456789abcdefABCDEF")
+
+
+def _hex(field: bytes) -> int:
+    if not _HEX.issuperset(field):
+        raise ValueError(field)
+    return int(field, 16)
