@@ -1,0 +1,213 @@
+"""Nodes to frozen dataclasses: the classes' fields and annotations are the schema.
+
+A field's name is its key, unless the field says ``key(name=…)``.  A field without default is required.  Known
+annotations: str, bool, int, ``int | str``, ``Literal[…]``, ``tuple[X, …]``, ``Mapping[str, str]``,
+dataclasses, and each of them with ``| None`` for "may be absent".  A field can bring a reader of its own, or a
+check that each of its scalars must pass.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar
+
+from linuxkit_rules.errors import ErrorList, LinuxKitError, SpecError
+from linuxkit_rules.spec.yamlfile import Node
+
+T = TypeVar("T")
+Check = Callable[[Any], str | None]
+"""Gives what is wrong with a value, or None."""
+
+Read = Callable[["Decoder", Node, str], Any]
+"""Reads one node at a path; faults go to the decoder."""
+
+
+class NotedError(Exception):
+    """A value could not be read; its fault has been noted."""
+
+
+def key(
+    default: Any = dataclasses.MISSING,
+    *,
+    name: str | None = None,
+    check: Check | None = None,
+    read: Read | None = None,
+    factory: Any = dataclasses.MISSING,
+) -> Any:
+    """Declare a field: its key in the YAML, a check for each of its scalars, a reader for the whole of it."""
+    metadata = {"name": name, "check": check, "read": read}
+    return dataclasses.field(default=default, default_factory=factory, metadata=metadata)
+
+
+def hidden(default: Any) -> Any:
+    """Declare a field that is no key of the YAML and does not count in comparisons."""
+    return dataclasses.field(default=default, compare=False, repr=False, metadata={"hidden": True})
+
+
+@functools.cache
+def keys_of(cls: Any) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
+    """Give key to (field, annotation) of a dataclass, in its order."""
+    hints = typing.get_type_hints(cls)
+    return {
+        item.metadata.get("name") or item.name: (item, hints[item.name])
+        for item in dataclasses.fields(cls)
+        if not item.metadata.get("hidden")
+    }
+
+
+class Decoder:
+    """Reads nodes and collects every fault, so that all are told at once.
+
+    ``places`` maps the path of each node read to its ``file:line:column``.
+    """
+
+    def __init__(self) -> None:
+        self.faults: list[LinuxKitError] = []
+        self.places: dict[str, str] = {}
+
+    def finish(self) -> None:
+        """Raise what was collected: one SpecError, or an ErrorList."""
+        if len(self.faults) == 1:
+            raise self.faults[0]
+        if self.faults:
+            raise ErrorList(self.faults)
+
+    def fault(self, where: str, path: str, message: str, hint: str | None = None) -> NotedError:
+        """Note a fault; give the exception with which a reader can give up."""
+        text = f"{path}: {message}" if path else message
+        self.faults.append(SpecError(text, where=where, hint=hint))
+        return NotedError()
+
+    def read(self, kind: Any, node: Node, path: str, check: Check | None = None) -> Any:
+        """Read ``node`` as the annotation ``kind``; raise NotedError where it is not one."""
+        self.places[path] = node.where
+        origin = typing.get_origin(kind)
+        if origin in (typing.Union, types.UnionType):
+            return self._union(kind, node, path, check)
+        if origin is Literal:
+            return self._choice(typing.get_args(kind), node, path)
+        if origin is tuple:
+            return self._items(typing.get_args(kind)[0], node, path, check)
+        if dataclasses.is_dataclass(kind):
+            return self.record(typing.cast(type, kind), node, path)
+        if kind in (str, bool, int):
+            return self._scalar((kind,), node, path, check)
+        return self._strings(node, path, check)
+
+    def record(self, cls: type[T], node: Node, path: str, **extra: Any) -> T:
+        """Read a mapping as a dataclass; ``extra`` are further fields.  Raise NotedError after noting all faults."""
+        self.places[path] = node.where
+        if not isinstance(node.value, Mapping):
+            raise self.fault(node.where, path, f"must be a mapping, not {node.kind}")
+        known, before = keys_of(cls), len(self.faults)
+        for name in node.value:
+            if name not in known:
+                self.fault(node.keys[name], path, f"unknown key {name!r}", nearest(name, list(known)))
+        values: dict[str, Any] = dict(extra)
+        for name, (item, kind) in known.items():
+            below = f"{path}.{name}" if path else name
+            if name in node.value:
+                self._field(values, item, kind, node.value[name], below)
+            elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+                self.fault(node.where, path, f"{name} is missing")
+        if len(self.faults) > before:
+            raise NotedError
+        return cls(**values)
+
+    def _field(
+        self, values: dict[str, Any], item: dataclasses.Field[Any], kind: Any, node: Node, path: str
+    ) -> None:
+        read: Read | None = item.metadata.get("read")
+        try:
+            if read is not None:
+                self.places[path] = node.where
+                values[item.name] = read(self, node, path)
+            else:
+                values[item.name] = self.read(kind, node, path, item.metadata.get("check"))
+        except NotedError:
+            return
+
+    def _union(self, kind: Any, node: Node, path: str, check: Check | None) -> Any:
+        kinds = tuple(item for item in typing.get_args(kind) if item is not type(None))
+        if len(kinds) == 1:
+            return self.read(kinds[0], node, path, check)
+        return self._scalar(kinds, node, path, check)
+
+    def _scalar(self, kinds: tuple[type, ...], node: Node, path: str, check: Check | None) -> Any:
+        if type(node.value) not in kinds:
+            wanted = " or ".join(_NAMES[item] for item in kinds)
+            raise self.fault(node.where, path, f"must be {wanted}, not {_given(node)}", _advice(kinds, node))
+        problem = check(node.value) if check else None
+        if problem:
+            raise self.fault(node.where, path, problem)
+        return node.value
+
+    def _choice(self, choices: tuple[str, ...], node: Node, path: str) -> Any:
+        if node.value not in choices:
+            raise self.fault(node.where, path, f"must be one of {', '.join(choices)}, not {_given(node)}")
+        return node.value
+
+    def _items(self, kind: Any, node: Node, path: str, check: Check | None) -> tuple[Any, ...]:
+        return tuple(self.each(node, path, lambda item, below: self.read(kind, item, below, check)))
+
+    def each(self, node: Node, path: str, read: Callable[[Node, str], T]) -> list[T]:
+        """Read every item of a list; raise NotedError if it is none, or after all items where one was bad."""
+        if not isinstance(node.value, tuple):
+            hint = f"write [{node.value}]" if isinstance(node.value, str) and node.value else None
+            raise self.fault(node.where, path, f"must be a list, not {node.kind}", hint)
+        items, bad = [], False
+        for index, item in enumerate(node.value):
+            try:
+                items.append(read(item, f"{path}[{index}]"))
+            except NotedError:
+                bad = True
+        if bad:
+            raise NotedError
+        return items
+
+    def _strings(self, node: Node, path: str, check: Check | None) -> dict[str, str]:
+        if not isinstance(node.value, Mapping):
+            raise self.fault(node.where, path, f"must be a mapping of strings, not {node.kind}")
+        values, before = {}, len(self.faults)
+        for name, item in node.value.items():
+            self.places[f"{path}.{name}"] = item.where
+            try:
+                values[name] = self._scalar((str,), item, f"{path}.{name}", check)
+            except NotedError:
+                continue
+        if len(self.faults) > before:
+            raise NotedError
+        return values
+
+
+_NAMES = {str: "a string", int: "an integer", bool: "true or false"}
+
+
+def _given(node: Node) -> str:
+    if isinstance(node.value, (str, bool, int, float)):
+        return f"{node.kind} ({node.value!r})"
+    return node.kind
+
+
+def _advice(kinds: tuple[type, ...], node: Node) -> str | None:
+    if node.value is None:
+        return "leave the key out, or give a value"
+    if str in kinds and isinstance(node.value, (bool, int, float)):
+        return "quote it"
+    if kinds == (bool,) and node.value in ("yes", "no", "on", "off", "Yes", "No", "On", "Off"):
+        return "yes, no, on and off are strings in YAML 1.2"
+    return None
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Give the hint for an unknown key: the nearest known one, or all of them."""
+    folded = {item.lower(): item for item in known}
+    close = difflib.get_close_matches(name.lower(), list(folded), n=1)
+    if close:
+        return f"did you mean {folded[close[0]]!r}?"
+    return "known keys: " + ", ".join(known) if len(known) < 16 else "see LinuxKit's YAML reference"
