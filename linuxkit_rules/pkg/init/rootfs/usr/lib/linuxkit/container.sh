@@ -1,0 +1,78 @@
+# What a container needs besides its runtime: settings, the steps of its runtime.json, time limits.
+# shellcheck shell=sh
+lib=/usr/lib/linuxkit
+running=/run/linuxkit/running # one empty file for each running service
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+
+warn() {
+	echo "service: $*" >&2
+}
+
+# setting NAME DEFAULT: sets the variable `setting` to what linuxkit.NAME=… on the kernel's command line says.
+setting() {
+	setting=$2
+	read -r command_line </proc/cmdline
+	for word in $command_line; do
+		case $word in linuxkit."$1"=*) setting=${word#*=} ;; esac
+	done
+}
+
+# Defines prepare and attach for the containers below DIRECTORY (see runtime.awk).
+read_runtime() {
+	set -- "$1"/*/runtime.json
+	if [ -e "$1" ]; then
+		eval "$(awk -f $lib/json.awk -f $lib/runtime.awk "$@")"
+	else
+		prepare() { attached= namespace=; }
+	fi
+}
+
+make_directories() {
+	mkdir -p "$@"
+}
+
+# mount_one TYPE SOURCE TARGET OPTIONS
+mount_one() {
+	case ,$4, in
+	*,bind,* | *,rbind,* | *,remount,*) /bin/mount -o "$4" "${2:-none}" "$3" ;;
+	*)
+		if [ "$1" = bind ]; then
+			/bin/mount -o "bind${4:+,$4}" "$2" "$3"
+		else
+			/bin/mount -t "${1:-none}" ${4:+-o "$4"} "${2:-none}" "$3"
+		fi
+		;;
+	esac || warn "cannot mount $2 on $3"
+}
+
+# add_interface NAME KIND PEER CREATE_IN_ROOT PID: makes a link, or takes the one there is, and moves it to PID's
+# network namespace. A kind made in the root namespace keeps its socket there (wireguard wants that).
+add_interface() {
+	kind=${2:-${3:+veth}}
+	case $kind$4 in
+	veth*) ip link add "$1" type veth peer name "$3" || return 1 ;;
+	true | false) ;;
+	*true) ip link add "$1" type "$kind" || return 1 ;;
+	*)
+		nsenter -t "$5" -n ip link add "$1" type "$kind"
+		return
+		;;
+	esac
+	ip link set "$1" netns "$5"
+}
+
+# bind_namespace KIND PATH PID: keeps a namespace of PID at PATH.
+bind_namespace() {
+	mkdir -p "${2%/*}" && : >"$2" && /bin/mount -o bind "/proc/$3/ns/$1" "$2"
+}
+
+# wait_until_gone FILE SECONDS: false when FILE is still there afterwards.
+wait_until_gone() {
+	tenths=$(($2 * 10))
+	while [ -e "$1" ]; do
+		[ "$tenths" -gt 0 ] || return 1
+		tenths=$((tenths - 1))
+		sleep 0.1
+	done
+}
