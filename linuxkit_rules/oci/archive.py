@@ -12,6 +12,7 @@ from typing import Any
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import FormatError, ImageError, SpecError
+from linuxkit_rules.formats.compression import Compression, decompressed, sniff
 from linuxkit_rules.formats.entry import Entry, Kind, Slice
 from linuxkit_rules.formats.tar import read as read_tar
 from linuxkit_rules.oci.manifest import (
@@ -22,7 +23,7 @@ from linuxkit_rules.oci.manifest import (
     Manifest,
     load_json,
 )
-from linuxkit_rules.oci.origin import HashWriter, unpack
+from linuxkit_rules.oci.origin import HashWriter
 from linuxkit_rules.oci.reference import Reference
 from linuxkit_rules.store.blobs import Store, SupportsWrite
 
@@ -106,13 +107,23 @@ class DockerArchive:
 def _entries(store: Store, archive: Descriptor, name: str) -> dict[str, Entry]:
     """Index the archive's members by path; of several with one path the last counts."""
     try:
-        with store.open(archive.digest) as file, store.writer() as writer:
-            packed = unpack(file, writer)
-            plain = writer.commit() if packed else archive
+        plain = _plain(store, archive)
         with store.open(plain.digest) as file:
             return {entry.path: entry for entry in read_tar(file, plain.digest)}
     except FormatError as error:
         raise ImageError(f"is no archive of images: {error.message}", where=name) from error
+
+
+def _plain(store: Store, archive: Descriptor) -> Descriptor:
+    """Give the archive without its compression, as a blob that slices can point into."""
+    with store.open(archive.digest) as file:
+        if sniff(file.read(6)) is Compression.NONE:
+            return archive
+        file.seek(0)
+        with store.writer() as writer:
+            for piece in decompressed(file):
+                writer.write(piece)
+            return writer.commit()
 
 
 def _images(files: ArchiveFiles) -> list[dict[str, Any]]:

@@ -66,7 +66,7 @@ def save(store: Store, config: bytes, layers: tuple[Descriptor, ...]) -> Result:
 
 
 def choose(origin: Origin, top: Descriptor, platform: Platform, where: str) -> Manifest:
-    """Follow indexes from ``top`` to the manifest for ``platform``; raise ImageError, at ``where``, if none is."""
+    """Follow indexes from ``top`` to the manifest for ``platform``; ImageError, at ``where``, if none is."""
     for _ in range(_DEPTH):
         value = parse(read_verified(origin, top), top.media_type, f"{where}: {top.digest}")
         if isinstance(value, Manifest):

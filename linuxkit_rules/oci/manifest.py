@@ -237,7 +237,7 @@ def _member(value: Any, where: str) -> Member:
 
 
 def read_platform(value: Any, where: str) -> Platform:
-    """Read ``os``, ``architecture`` and ``variant`` of an object; raise ImageError where they are not text."""
+    """Read ``os``, ``architecture`` and ``variant`` of an object; ImageError where they are not text."""
     if not isinstance(value, dict):
         raise ImageError("a platform must be an object", where=where)
     parts = [value.get(name) or "" for name in ("os", "architecture", "variant")]

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import shutil
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import ImageError
-from linuxkit_rules.formats.compression import open_reader
 from linuxkit_rules.oci.manifest import SIZE_LIMIT
 from linuxkit_rules.store.blobs import SupportsWrite
-
-_BLOCK = 1 << 20
 
 
 class Origin(Protocol):
@@ -89,13 +85,3 @@ def read_verified(origin: Origin, descriptor: Descriptor) -> bytes:
     out = io.BytesIO()
     copy_verified(origin, descriptor, out)
     return out.getvalue()
-
-
-def unpack(packed: BinaryIO, out: SupportsWrite) -> bool:
-    """Write ``packed`` to ``out`` without its compression, told by its first bytes; say whether it had one.
-
-    Raises FormatError where it is damaged.
-    """
-    with open_reader(packed) as plain:
-        shutil.copyfileobj(plain, out, _BLOCK)
-    return False

@@ -15,11 +15,12 @@ from typing import ClassVar, Literal
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import FormatError, ImageError, NetworkError, StoreError
+from linuxkit_rules.formats.compression import decompressed
 from linuxkit_rules.oci.archive import ArchiveFiles, DockerArchive
 from linuxkit_rules.oci.image import choose, diff_ids, save
 from linuxkit_rules.oci.layout import Layout
 from linuxkit_rules.oci.manifest import LAYER, Platform
-from linuxkit_rules.oci.origin import Origin, copy_verified, read_verified, unpack
+from linuxkit_rules.oci.origin import Origin, copy_verified, read_verified
 from linuxkit_rules.oci.reference import ArchiveSource, LayoutSource, Reference
 from linuxkit_rules.oci.registry import Registry
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
@@ -47,18 +48,18 @@ class FetchLayer(Stage):
         return f"{self.origin.name} {self.digest.hex[:12]}"
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
-        """Fetch, verify, normalise; raise ImageError or NetworkError."""
+        """Fetch, verify, unpack, verify; raise ImageError or NetworkError."""
         where = f"{self.origin.name}: layer {self.digest}"
         with work.store.scratch() as path, path.open("w+b") as packed:
             copy_verified(self.origin, Descriptor(LAYER, self.digest, self.size), packed)
             packed.seek(0)
             with work.store.writer() as writer:
                 try:
-                    unpack(packed, writer)
+                    for piece in decompressed(packed):
+                        writer.write(piece)
+                    return Result(writer.commit(LAYER, self.diff_id))
                 except FormatError as error:
                     raise ImageError(error.message, where=where) from error
-                try:
-                    return Result(writer.commit(LAYER, self.diff_id))
                 except StoreError as error:
                     raise ImageError(f"unpacked, {error.message}", where=where) from error
 
