@@ -163,8 +163,6 @@ def _check_name(text: str, domain: str, path: str) -> None:
         raise _bad(text, what)
     if not _DOMAIN.fullmatch(domain):
         raise _bad(text, f"{domain!r} is not a registry's name")
-    if "." not in domain and ":" not in domain and domain != "localhost" and domain.lower() != domain:
-        raise _bad(text, "a repository's name is in lower case")
     if len(path) > _NAME_LIMIT:
         raise _bad(text, f"the name is longer than {_NAME_LIMIT} characters")
     if domain == DEFAULT_DOMAIN and _IDENTIFIER.fullmatch(path.removeprefix("library/")):
