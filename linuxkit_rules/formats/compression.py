@@ -25,7 +25,11 @@ _READ = 1 << 14  # small, so that a bomb cannot fill the memory in one step
 _WRITE = 1 << 20
 _XZ_MEMORY = 1 << 28
 _ZSTD_WINDOW = 1 << 27
-_ERRORS: tuple[type[Exception], ...] = (isal_zlib.error, zstandard.ZstdError, lzma.LZMAError)
+_ERRORS: tuple[type[Exception], ...] = (
+    cast(type[Exception], isal_zlib.error),  # its stub says an instance
+    zstandard.ZstdError,
+    lzma.LZMAError,
+)
 
 
 class Compression(enum.Enum):

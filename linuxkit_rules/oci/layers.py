@@ -1,0 +1,188 @@
+"""Layers laid one over the other: the root file system that an image stands for, as a tree of entries.
+
+OCI image specification, layer.md, "Applying Changesets" and "Whiteouts":
+https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md
+
+Nothing touches a disk.  Where the specification leaves a choice, this does what unpacking inside the image's
+own root would do: symbolic links among the parents of a path are followed, never out of the root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from linuxkit_rules.errors import ImageError
+from linuxkit_rules.formats.entry import Entry, Kind
+
+WHITEOUT = ".wh."
+OPAQUE = ".wh..wh..opq"
+_RESERVED = (
+    ".wh..wh."  # names of the storage driver that layers come from; only the opaque one means something
+)
+_MOST_LINKS = 40  # as the kernel's MAXSYMLINKS
+
+
+@dataclass(slots=True)
+class _Node:
+    """A place in the tree.  Hard links are places that share one ``entry`` object."""
+
+    entry: Entry
+    children: dict[str, _Node] = field(default_factory=dict)
+
+
+def flatten(layers: Iterable[Iterable[Entry]]) -> dict[str, Entry]:
+    """Give the root file system of ``layers``, the lowest first, by path; parents come before what they hold.
+
+    Within a directory, names are in code point order.  A file with several names is a FILE under the first of
+    them and a HARDLINK to that one under the others, all with the file's attributes.  Parents that no layer
+    lists are directories of root, 0755, mtime 0; the root itself (``""``) is given only where a layer lists
+    it.  Raises ImageError where a layer cannot be applied: a hard link to nothing or to a directory, a path
+    below a file, a whiteout of no name, symbolic links without end.
+    """
+    unlisted = _directory("")
+    root = _Node(unlisted)
+    for layer in layers:
+        _apply(root, list(layer))
+    listed = {} if root.entry is unlisted else {"": root.entry}
+    return listed | dict(_listed(root))
+
+
+def remove(tree: dict[str, Entry], path: str) -> None:
+    """Take ``path`` and all below it out of the flat ``tree``; other names of a removed file live on."""
+    if path not in tree:
+        return
+    below = path + "/"
+    gone = {name: tree.pop(name) for name in list(tree) if name == path or name.startswith(below)}
+    heirs: dict[str, str] = {}
+    for name, entry in list(tree.items()):
+        if entry.kind is not Kind.HARDLINK or entry.link not in gone:
+            continue
+        first = heirs.setdefault(entry.link, name)
+        lost = gone[entry.link]
+        tree[name] = replace(lost, path=name) if first == name else replace(entry, link=first)
+
+
+def _apply(root: _Node, layer: list[Entry]) -> None:
+    """Lay a layer over ``root``: first what it hides of lower ones, wherever it says so; then its members."""
+    members: list[Entry] = []
+    markers: list[Entry] = []
+    for entry in layer:
+        name = entry.path.rpartition("/")[2]
+        (markers if name.startswith(WHITEOUT) else members).append(entry)
+    walk = _Walk(root, frozenset(entry.path for entry in members if entry.kind is Kind.DIRECTORY))
+    for marker in markers:
+        _hide(walk, marker.path)
+    for entry in members:
+        _put(walk, entry)
+
+
+def _hide(walk: _Walk, path: str) -> None:
+    parent, _, name = path.rpartition("/")
+    hidden = name.removeprefix(WHITEOUT)
+    if name != OPAQUE and name.startswith(_RESERVED):
+        return
+    if hidden in ("", ".", ".."):
+        raise ImageError("a whiteout that names nothing", where=f"entry {path!r}")
+    place = walk.find(parent)
+    if place and name == OPAQUE:
+        place.children.clear()
+    elif place:
+        place.children.pop(hidden, None)
+
+
+def _put(walk: _Walk, entry: Entry) -> None:
+    if not entry.path:
+        walk.root.entry = entry
+        return
+    parent, _, name = entry.path.rpartition("/")
+    place = walk.find(parent, make=True)
+    if place is None:
+        raise ImageError("a path below something that is no directory", where=f"entry {entry.path!r}")
+    if entry.kind is Kind.HARDLINK:
+        place.children[name] = _Node(_target(walk, entry))
+        return
+    old = place.children.get(name)
+    both = entry.kind is Kind.DIRECTORY and old is not None and old.entry.kind is Kind.DIRECTORY
+    place.children[name] = _Node(entry, old.children if both and old else {})
+
+
+def _target(walk: _Walk, link: Entry) -> Entry:
+    parent, _, name = link.link.rpartition("/")
+    place = walk.find(parent)
+    node = place.children.get(name) if place else None
+    if node is None or node.entry.kind is Kind.DIRECTORY:
+        what = "a directory" if node else "nothing"
+        raise ImageError(f"a hard link to {link.link!r}, which is {what}", where=f"entry {link.path!r}")
+    return node.entry
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """Finds directories for one layer.
+
+    ``own`` are the paths that this layer lists as directories: links and files of lower layers there are
+    about to be replaced, whichever member comes first, so they are neither followed nor in the way.
+    """
+
+    root: _Node
+    own: frozenset[str]
+
+    def find(self, path: str, *, make: bool = False) -> _Node | None:
+        """Give the directory ``path``, links followed; None where there is none, and none to be made."""
+        todo = path.split("/")[::-1] if path else []
+        trail: list[tuple[str, _Node]] = [("", self.root)]
+        links = 0
+        while todo:
+            part = todo.pop()
+            if part == "..":
+                del trail[max(1, len(trail) - 1) :]
+            if part in ("", ".", ".."):
+                continue
+            at = f"{trail[-1][0]}/{part}" if trail[-1][0] else part
+            child = self._child(trail[-1][1], part, at, make)
+            if child is None:
+                return None
+            if child.entry.kind is Kind.DIRECTORY:
+                trail.append((at, child))
+                continue
+            links += 1
+            if links > _MOST_LINKS:
+                raise ImageError("symbolic links without end", where=f"entry {path!r}")
+            target = child.entry.link.split("/")
+            del trail[1 if target[0] == "" else len(trail) :]
+            todo += target[::-1]
+        return trail[-1][1]
+
+    def _child(self, place: _Node, name: str, path: str, make: bool) -> _Node | None:
+        """Give the directory or symbolic link ``name`` in ``place``."""
+        child = place.children.get(name)
+        kind = child.entry.kind if child else None
+        if kind is Kind.DIRECTORY or (kind is Kind.SYMLINK and path not in self.own):
+            return child
+        if not make or (child and path not in self.own):
+            return None
+        made = place.children[name] = _Node(_directory(path))
+        return made
+
+
+def _directory(path: str) -> Entry:
+    return Entry(path, Kind.DIRECTORY, 0o755)
+
+
+def _listed(root: _Node) -> Iterator[tuple[str, Entry]]:
+    """Give paths and entries, depth first; the first name of a shared entry is its file."""
+    names: dict[int, str] = {}
+    todo = [(path, root.children[path]) for path in sorted(root.children, reverse=True)]
+    while todo:
+        path, node = todo.pop()
+        entry = node.entry
+        first = path if entry.kind is Kind.DIRECTORY else names.setdefault(id(entry), path)
+        if first != path:
+            yield (
+                path,
+                replace(entry, path=path, kind=Kind.HARDLINK, link=first, major=0, minor=0, content=b""),
+            )
+        else:
+            yield path, entry if entry.path == path else replace(entry, path=path)
+        todo += [(f"{path}/{name}", node.children[name]) for name in sorted(node.children, reverse=True)]

@@ -1,0 +1,91 @@
+"""Segments: parts of the initramfs, each a newc archive that is compressed on its own and padded to 4 bytes.
+
+The kernel unpacks any number of them laid one after the other
+(https://www.kernel.org/doc/html/latest/driver-api/early-userspace/buffer-format.html).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from linuxkit_rules.digest import Descriptor, Digest
+from linuxkit_rules.errors import StoreError
+from linuxkit_rules.formats import cpio
+from linuxkit_rules.formats.compression import Compression, compressed
+from linuxkit_rules.formats.entry import Entry, Kind, Slice
+from linuxkit_rules.formats.streams import Copy, SupportsWrite
+from linuxkit_rules.stages.stage import Stage
+from linuxkit_rules.store.blobs import Store
+
+SEGMENT = "application/vnd.linuxkit-rules.segment.v1"
+"""Media type of a segment, before the compression's suffix."""
+
+ALIGNMENT = 4
+FIXED_TIME = 1492533000
+"""2017-04-18T16:30:00Z: LinuxKit's time for everything that it makes itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackingStage(Stage):
+    """A stage that writes a segment; how it is compressed (0: default), and by what, is in its key."""
+
+    compression: Compression = Compression.ZSTD
+    level: int = 0
+
+    def parameters(self) -> dict[str, Any]:
+        """Give the fields, the level that is meant, and the compressor's version."""
+        level = self.level or self.compression.default_level
+        return {**super().parameters(), "level": level, "compressor": self.compression.version}
+
+
+def pack(
+    entries: Iterable[Entry], store: Store, compression: Compression = Compression.ZSTD, level: int = 0
+) -> Descriptor:
+    """Write the segment of ``entries``, in their order, and give its descriptor.
+
+    Raises FormatError where an entry does not fit into a cpio archive, StoreError where a content is missing.
+    """
+    with store.writer() as writer, open_blobs(store) as copy:
+        with compressed(writer, compression, level) as out:
+            cpio.write(entries, out, copy)
+        writer.write(bytes(-writer.size % ALIGNMENT))
+        return writer.commit(SEGMENT + compression.suffix)
+
+
+def parents(path: str) -> Iterator[Entry]:
+    """Give the directories ``path`` and above it, the outermost first, as LinuxKit makes them."""
+    parts = path.split("/") if path else []
+    for count in range(1, len(parts) + 1):
+        yield Entry("/".join(parts[:count]), Kind.DIRECTORY, 0o755, mtime=FIXED_TIME)
+
+
+@contextlib.contextmanager
+def open_blobs(store: Store) -> Iterator[Copy]:
+    """Give what ``Store.copy`` does, with each blob opened once: for many files out of few layers."""
+    with contextlib.ExitStack() as stack:
+        files: dict[Digest, BinaryIO] = {}
+
+        def copy(content: bytes | Slice, out: SupportsWrite) -> None:
+            if isinstance(content, bytes):
+                out.write(content)
+                return
+            file = files.get(content.digest)
+            if file is None:
+                file = files[content.digest] = stack.enter_context(store.open(content.digest))
+            _copy_slice(file, content, out)
+
+        yield copy
+
+
+def _copy_slice(file: BinaryIO, content: Slice, out: SupportsWrite) -> None:
+    file.seek(content.offset)
+    left = content.size
+    while left:
+        data = file.read(min(left, 1 << 20))
+        if not data:
+            raise StoreError(f"blob {content.digest} ends too early", hint="build again")
+        out.write(data)
+        left -= len(data)

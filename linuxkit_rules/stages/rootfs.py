@@ -1,0 +1,112 @@
+"""Stage ``rootfs``: the segment that holds an image's root file system, as LinuxKit lays it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from linuxkit_rules.digest import Descriptor
+from linuxkit_rules.errors import ImageError
+from linuxkit_rules.formats.entry import Entry, Kind
+from linuxkit_rules.oci.image import load as load_image
+from linuxkit_rules.oci.layers import flatten, remove
+from linuxkit_rules.stages.pack import FIXED_TIME, PackingStage, pack, parents
+from linuxkit_rules.stages.stage import Engine, Inputs
+from linuxkit_rules.stages.unpack import Unpack
+from linuxkit_rules.stages.unpack import load as load_index
+from linuxkit_rules.store.memory import Result
+
+_HOSTS = b"""127.0.0.1       localhost
+::1     localhost ip6-localhost ip6-loopback
+fe00::0 ip6-localnet
+ff00::0 ip6-mcastprefix
+ff02::1 ip6-allnodes
+ff02::2 ip6-allrouters
+"""
+_NO_RESOLV = b"\n# no resolv.conf configured\n"
+_RESOLV_LINK = "/run/resolvconf/resolv.conf"
+_DROPPED = ("dev/console", ".dockerenv", "Dockerfile", "etc/hostname")
+_DIRECTORIES = ("dev", "dev/pts", "dev/shm", "etc", "proc", "sys")
+
+
+@dataclass(frozen=True)
+class Rootfs(PackingStage):
+    """Packs the one input ``image`` (its manifest), every path below ``prefix``.
+
+    ``prefix`` is ``""`` for an init image, else for example ``containers/services/redis/rootfs``; it and the
+    directories above it are in the segment too, 0755 of root.  ``resolv_link``: etc/resolv.conf is a symbolic
+    link into /run, as init images and volumes have it, and not a file.
+    """
+
+    name: ClassVar[str] = "rootfs"
+    version: ClassVar[int] = 1
+    prefix: str = ""
+    resolv_link: bool = False
+
+    def label(self) -> str:
+        """Where the image goes to."""
+        return self.prefix
+
+    def run(self, inputs: Inputs, work: Engine) -> Result:
+        """Flatten, fit out and pack the image; raise ImageError where it is not sound."""
+        (image,) = inputs["image"]
+        tree = fit_out(image_tree(image, work), resolv_link=self.resolv_link)
+        return Result(pack(below(self.prefix, tree), work.store, self.compression, self.level))
+
+
+def image_tree(image: Descriptor, work: Engine) -> dict[str, Entry]:
+    """Give the root file system of the image whose manifest is ``image``, as ``oci.layers.flatten`` does."""
+    layers = load_image(work.store, image).layers
+    indexes = [work.run(Unpack(), {"layer": (layer,)}).output for layer in layers]
+    try:
+        return flatten(load_index(work.store, index) for index in indexes)
+    except ImageError as error:
+        where = f"image {image.digest}" + (f": {error.where}" if error.where else "")
+        raise ImageError(error.message, where=where, hint=error.hint) from error
+
+
+def fit_out(tree: Mapping[str, Entry], *, resolv_link: bool) -> dict[str, Entry]:
+    """Do to an image's tree what LinuxKit does to each (its ``moby/image.go``), and give the new tree.
+
+    The directories that mounts need are there, 0755 of root; etc/hosts and etc/resolv.conf are LinuxKit's;
+    etc/mtab is made where missing; what belongs to the machine that made the image is dropped.
+    """
+    fitted = dict(tree)
+    for path in _DROPPED:
+        if path in fitted and fitted[path].kind is not Kind.DIRECTORY:
+            remove(fitted, path)
+    for path in _DIRECTORIES:
+        if path in fitted and fitted[path].kind is not Kind.DIRECTORY:
+            remove(fitted, path)
+        fitted[path] = Entry(path, Kind.DIRECTORY, 0o755, mtime=FIXED_TIME)
+    for entry in _files(resolv_link):
+        remove(fitted, entry.path)
+        fitted[entry.path] = entry
+    fitted["etc/mtab"] = replace(fitted.get("etc/mtab", _link("etc/mtab", "/proc/mounts")), mtime=FIXED_TIME)
+    return dict(sorted(fitted.items(), key=lambda item: item[0].split("/")))
+
+
+def below(prefix: str, tree: Mapping[str, Entry]) -> Iterator[Entry]:
+    """Give the entries of ``tree`` with their paths below ``prefix``, after those of ``prefix`` itself."""
+    above = list(parents(prefix))
+    if "" in tree:
+        above[-1:] = [replace(tree[""], path=prefix)]
+    yield from above
+    lead = f"{prefix}/" if prefix else ""
+    for path, entry in tree.items():
+        if path:
+            link = lead + entry.link if entry.kind is Kind.HARDLINK else entry.link
+            yield replace(entry, path=lead + path, link=link)
+
+
+def _files(resolv_link: bool) -> Iterator[Entry]:
+    yield Entry("etc/hosts", Kind.FILE, 0o644, mtime=FIXED_TIME, content=_HOSTS)
+    if resolv_link:
+        yield _link("etc/resolv.conf", _RESOLV_LINK)
+    else:
+        yield Entry("etc/resolv.conf", Kind.FILE, 0o644, mtime=FIXED_TIME, content=_NO_RESOLV)
+
+
+def _link(path: str, target: str) -> Entry:
+    return Entry(path, Kind.SYMLINK, 0o777, mtime=FIXED_TIME, link=target)

@@ -1,0 +1,98 @@
+"""Stage ``unpack``: a layer's archive, uncompressed, and an index of what is in it.
+
+The index is JSON: ``{"tar": digest, "entries": [row …]}``; a row is path, typeflag, mode, uid, gid, mtime,
+and then, where they are not all empty, link, major, minor, size, offset, and pairs of an extended attribute's
+name and its value in hex.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from linuxkit_rules.digest import Descriptor, Digest, canonical_json
+from linuxkit_rules.errors import FormatError, ImageError, StoreError
+from linuxkit_rules.formats import tar
+from linuxkit_rules.formats.compression import Compression, decompressed, sniff
+from linuxkit_rules.formats.entry import Entry, Kind, Slice
+from linuxkit_rules.stages.stage import Engine, Inputs, Stage
+from linuxkit_rules.store.blobs import Store
+from linuxkit_rules.store.memory import Result
+
+LAYER_INDEX = "application/vnd.linuxkit-rules.layer-index.v1"
+TAR = "application/vnd.oci.image.layer.v1.tar"
+
+
+@dataclass(frozen=True)
+class Unpack(Stage):
+    """Indexes the input ``layer``: a tar archive, plain or compressed by gzip, zstd or xz, told by its bytes.
+
+    Gives the index and refers to the plain archive: the input itself where it is plain.  ``diff_id`` is what
+    the plain archive's digest must be (OCI image specification, config.md, "Layer DiffID").
+    """
+
+    name: ClassVar[str] = "unpack"
+    version: ClassVar[int] = 1
+    diff_id: Digest | None = None
+
+    def run(self, inputs: Inputs, work: Engine) -> Result:
+        """Unpack and index; raise ImageError where the layer is damaged or not the one meant."""
+        (layer,) = inputs["layer"]
+        try:
+            plain = self._plain(layer, work.store)
+            with work.store.open(plain.digest) as file:
+                rows = [_row(entry) for entry in tar.read(file, plain.digest)]
+        except FormatError as error:
+            where = f"layer {layer.digest}" + (f": {error.where}" if error.where else "")
+            raise ImageError(error.message, where=where, hint=error.hint) from error
+        index = canonical_json({"tar": str(plain.digest), "entries": rows})
+        return Result(work.store.put(index, LAYER_INDEX), (plain,))
+
+    def _plain(self, layer: Descriptor, store: Store) -> Descriptor:
+        with store.open(layer.digest) as file:
+            if sniff(file.read(6)) is Compression.NONE:
+                plain = Descriptor(TAR, layer.digest, layer.size)
+                self._check(plain.digest)
+                return plain
+            file.seek(0)
+            with store.writer() as writer:
+                for data in decompressed(file):
+                    writer.write(data)
+                    if writer.size > tar.DEFAULT_LIMITS.total:
+                        raise FormatError(f"more than {tar.DEFAULT_LIMITS.total} bytes uncompressed")
+                try:
+                    return writer.commit(TAR, self.diff_id)
+                except StoreError as error:
+                    raise ImageError(error.message, where=f"layer {layer.digest}, uncompressed") from error
+
+    def _check(self, digest: Digest) -> None:
+        if self.diff_id not in (None, digest):
+            raise ImageError(
+                f"the content is {digest} where {self.diff_id} was expected", where=f"layer {digest}"
+            )
+
+
+def load(store: Store, index: Descriptor) -> list[Entry]:
+    """Give the members of a layer from its index, in the archive's order; raise StoreError if it is gone."""
+    value = json.loads(store.read(index.digest))
+    blob = Digest.parse(value["tar"])
+    kinds = {kind.value: kind for kind in Kind}
+    return [_entry(row, blob, kinds) for row in value["entries"]]
+
+
+def _row(entry: Entry) -> list[Any]:
+    row: list[Any] = [entry.path, entry.kind.value, entry.mode, entry.uid, entry.gid, entry.mtime]
+    offset = entry.content.offset if isinstance(entry.content, Slice) else 0
+    rest = [entry.link, entry.major, entry.minor, entry.size, offset]
+    xattrs = [[name, value.hex()] for name, value in entry.xattrs]
+    return [*row, *rest, xattrs] if xattrs or any(rest) else row
+
+
+def _entry(row: list[Any], blob: Digest, kinds: dict[str, Kind]) -> Entry:
+    if len(row) == 6:
+        return Entry(row[0], kinds[row[1]], *row[2:])
+    path, kind, mode, uid, gid, mtime, link, major, minor, size, offset, pairs = row
+    xattrs = tuple((name, bytes.fromhex(value)) for name, value in pairs)
+    content = Slice(blob, offset, size) if size else b""
+    return Entry(path, kinds[kind], mode, uid, gid, mtime, link, major, minor, xattrs, content)
