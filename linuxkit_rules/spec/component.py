@@ -15,7 +15,7 @@ from typing import Literal
 from linuxkit_rules.digest import canonical_json
 from linuxkit_rules.errors import SpecError
 from linuxkit_rules.spec import checks
-from linuxkit_rules.spec.decode import NotedError, Decoder, hidden, key
+from linuxkit_rules.spec.decode import Decoder, NotedError, hidden, key
 from linuxkit_rules.spec.image import ImageConfig
 from linuxkit_rules.spec.yamlfile import Node, parse
 
@@ -129,8 +129,8 @@ class Component:
     """What a ``build.yml`` says.
 
     ``config`` is LinuxKit's image configuration as read, ``label`` the same as canonical JSON text for the
-    image's label org.mobyproject.config (empty where the file says nothing).  ``users`` is None where no passwd
-    files are wanted.  ``dockerfile`` is kept so that whoever builds can refuse it.
+    image's label org.mobyproject.config (empty where the file says nothing).  ``users`` is None where no
+    passwd files are wanted.  ``dockerfile`` is kept so that whoever builds can refuse it.
     """
 
     image: str
@@ -150,7 +150,7 @@ class Component:
     env: tuple[str, ...] = ()
     workdir: str = key("", check=checks.absolute_or_empty)
     user: str = ""
-    config: ImageConfig = key(factory=ImageConfig)
+    config: ImageConfig = key(factory=ImageConfig)  # noqa: RUF009 - key gives a dataclasses.field
     dockerfile: str = ""
     label: str = hidden("")
     where: str = hidden("")

@@ -2,8 +2,8 @@
 
 A field's name is its key, unless the field says ``key(name=…)``.  A field without default is required.  Known
 annotations: str, bool, int, ``int | str``, ``Literal[…]``, ``tuple[X, …]``, ``Mapping[str, str]``,
-dataclasses, and each of them with ``| None`` for "may be absent".  A field can bring a reader of its own, or a
-check that each of its scalars must pass.
+dataclasses, and each of them with ``| None`` for "may be absent".  A field can bring a reader of its own, or
+a check that each of its scalars must pass.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 from linuxkit_rules.errors import ErrorList, LinuxKitError, SpecError
-from linuxkit_rules.spec.yamlfile import Node
+from linuxkit_rules.spec.yamlfile import Node, resolve
 
 T = TypeVar("T")
 Check = Callable[[Any], str | None]
@@ -100,24 +100,37 @@ class Decoder:
         return self._strings(node, path, check)
 
     def record(self, cls: type[T], node: Node, path: str, **extra: Any) -> T:
-        """Read a mapping as a dataclass; ``extra`` are further fields.  Raise NotedError after noting all faults."""
+        """Read a mapping as a dataclass; ``extra`` are further fields.
+
+        Raises NotedError, after noting all its faults.
+        """
+        before = len(self.faults)
+        self.known(node, path, list(keys_of(typing.cast(Any, cls))))
+        values = self.fields(cls, node, path)
+        if len(self.faults) > before:
+            raise NotedError
+        return cls(**values, **extra)
+
+    def known(self, node: Node, path: str, keys: list[str]) -> None:
+        """Note the keys of a mapping that are not among ``keys``; raise NotedError where it is none."""
         self.places[path] = node.where
         if not isinstance(node.value, Mapping):
             raise self.fault(node.where, path, f"must be a mapping, not {node.kind}")
-        known, before = keys_of(cls), len(self.faults)
         for name in node.value:
-            if name not in known:
-                self.fault(node.keys[name], path, f"unknown key {name!r}", nearest(name, list(known)))
-        values: dict[str, Any] = dict(extra)
-        for name, (item, kind) in known.items():
+            if name not in keys:
+                self.fault(node.keys[name], path, f"unknown key {name!r}", nearest(name, keys))
+
+    def fields(self, cls: Any, node: Node, path: str) -> dict[str, Any]:
+        """Read those keys of a mapping that are fields of a dataclass; note what is bad or missing."""
+        assert isinstance(node.value, Mapping)  # noqa: S101 - known() has looked
+        values: dict[str, Any] = {}
+        for name, (item, kind) in keys_of(cls).items():
             below = f"{path}.{name}" if path else name
             if name in node.value:
                 self._field(values, item, kind, node.value[name], below)
             elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
                 self.fault(node.where, path, f"{name} is missing")
-        if len(self.faults) > before:
-            raise NotedError
-        return cls(**values)
+        return values
 
     def _field(
         self, values: dict[str, Any], item: dataclasses.Field[Any], kind: Any, node: Node, path: str
@@ -149,7 +162,8 @@ class Decoder:
 
     def _choice(self, choices: tuple[str, ...], node: Node, path: str) -> Any:
         if node.value not in choices:
-            raise self.fault(node.where, path, f"must be one of {', '.join(choices)}, not {_given(node)}")
+            wanted = ", ".join(choice for choice in choices if choice)
+            raise self.fault(node.where, path, f"must be one of {wanted}, not {_given(node)}")
         return node.value
 
     def _items(self, kind: Any, node: Node, path: str, check: Check | None) -> tuple[Any, ...]:
@@ -201,6 +215,8 @@ def _advice(kinds: tuple[type, ...], node: Node) -> str | None:
         return "quote it"
     if kinds == (bool,) and node.value in ("yes", "no", "on", "off", "Yes", "No", "On", "Off"):
         return "yes, no, on and off are strings in YAML 1.2"
+    if str not in kinds and isinstance(node.value, str):
+        return "leave the quotes out" if type(resolve(node.value)) in kinds else None
     return None
 
 
@@ -210,4 +226,4 @@ def nearest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name.lower(), list(folded), n=1)
     if close:
         return f"did you mean {folded[close[0]]!r}?"
-    return "known keys: " + ", ".join(known) if len(known) < 16 else "see LinuxKit's YAML reference"
+    return "known keys: " + ", ".join(known) if len(known) < 16 else "see LinuxKit's docs/yaml.md"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from linuxkit_rules.errors import SpecError
 from linuxkit_rules.spec import checks
-from linuxkit_rules.spec.decode import NotedError, Decoder, key
+from linuxkit_rules.spec.decode import Decoder, NotedError, key
 from linuxkit_rules.spec.yamlfile import Node, parse
 
 
@@ -162,17 +162,17 @@ class BlockIO:
 
 @dataclass(frozen=True, slots=True)
 class HugepageLimit:
-    """Limit of huge pages of one size; LinuxKit's schema has the size as a number."""
+    """Limit of huge pages of one size (config-linux.md, "Huge page limits")."""
 
-    pageSize: int = key(0, check=checks.unsigned)
+    pageSize: int | str = ""
     limit: int = key(0, check=checks.unsigned)
 
 
 @dataclass(frozen=True, slots=True)
 class InterfacePriority:
-    """Priority of one interface; LinuxKit's schema has the name as a number."""
+    """Priority of one interface's traffic (config-linux.md, "Network")."""
 
-    name: int = key(0, check=checks.unsigned)
+    name: int | str = ""
     priority: int = key(0, check=checks.unsigned32)
 
 
@@ -204,6 +204,54 @@ def _capabilities(decoder: Decoder, node: Node, path: str) -> tuple[str, ...]:
     return values
 
 
+TYPE_OF_SOURCE = ("mqueue", "devpts", "proc", "sysfs", "cgroup")
+"""Sources that name their mount's type where it has none."""
+
+MOUNTPOINTS = {
+    "proc": "/proc",
+    "devpts": "/dev/pts",
+    "sysfs": "/sys",
+    "cgroup": "/sys/fs/cgroup",
+    "mqueue": "/dev/mqueue",
+}
+"""Where a mount of a type goes if it does not say."""
+
+
+def complete(mount: Mount) -> Mount | str:
+    """Fill in a mount's type, source and destination as LinuxKit does; or give what is missing."""
+    kind = mount.type or (mount.source if mount.source in TYPE_OF_SOURCE else "")
+    if not kind and mount.destination == "/dev":
+        kind = "tmpfs"
+    if not kind:
+        return "the mount needs a type"
+    destination = mount.destination or MOUNTPOINTS.get(kind, "")
+    if not destination:
+        return f"a mount of type {kind} needs a destination"
+    return Mount(destination, kind, mount.source or kind, mount.options)
+
+
+def _mounts(decoder: Decoder, node: Node, path: str) -> tuple[Mount, ...]:
+    def read(item: Node, below: str) -> Mount:
+        mount = decoder.record(Mount, item, below)
+        filled = complete(mount)
+        if isinstance(filled, str):
+            raise decoder.fault(item.where, below, filled)
+        return mount
+
+    return tuple(decoder.each(node, path, read))
+
+
+def _devices(decoder: Decoder, node: Node, path: str) -> tuple[Device, ...]:
+    def read(item: Node, below: str) -> Device:
+        device = decoder.record(Device, item, below)
+        problem = None if device.path == "all" else checks.octal(device.mode) or checks.absolute(device.path)
+        if problem:
+            raise decoder.fault(item.where, below, problem)
+        return device
+
+    return tuple(decoder.each(node, path, read))
+
+
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
     """How a container runs: LinuxKit's image configuration.
@@ -214,10 +262,10 @@ class ImageConfig:
     capabilities: tuple[str, ...] | None = key(None, read=_capabilities)
     capabilities_add: tuple[str, ...] | None = key(None, name="capabilities.add", read=_capabilities)
     ambient: tuple[str, ...] | None = key(None, read=_capabilities)
-    mounts: tuple[Mount, ...] | None = None
+    mounts: tuple[Mount, ...] | None = key(None, read=_mounts)
     binds: tuple[str, ...] | None = key(None, check=checks.bind)
     binds_add: tuple[str, ...] | None = key(None, name="binds.add", check=checks.bind)
-    devices: tuple[Device, ...] | None = None
+    devices: tuple[Device, ...] | None = key(None, read=_devices)
     tmpfs: tuple[str, ...] | None = key(None, check=checks.tmpfs)
     command: tuple[str, ...] | None = None
     env: tuple[str, ...] | None = None

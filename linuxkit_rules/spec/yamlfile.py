@@ -3,8 +3,8 @@
 LinuxKit reads its files with gopkg.in/yaml.v3, so plain scalars mean what they mean there
 (https://github.com/go-yaml/yaml/blob/v3/resolve.go): ``yes``, ``on``, ``1:30`` and dates are strings, ``010``
 and ``0o17`` are octal, underscores in numbers are skipped, a key given twice is an error.  The syntax is that
-of libyaml, of which yaml.v3 is a port.  Anchors, aliases and ``<<`` work; a document is bounded in size, depth
-and in what its aliases expand to.
+of libyaml, of which yaml.v3 is a port.  Anchors, aliases and ``<<`` work; a document is bounded in size, in
+depth and in what its aliases expand to.
 """
 
 from __future__ import annotations

@@ -1,0 +1,160 @@
+"""Several specs to one, and what the parts of a spec say about each other.
+
+Specs are joined as LinuxKit joins them (src/cmd/linuxkit/moby: AppendConfig in config.go, volume.go).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from linuxkit_rules.errors import ErrorList, LinuxKitError, SpecError
+from linuxkit_rules.spec.image import ImageConfig
+from linuxkit_rules.spec.linuxkit import Container, File, Kernel, Spec, Volume, load, normal
+
+
+def merge(specs: Sequence[Spec]) -> Spec:
+    """Join specs: lists are appended, the kernel's values replaced where a later spec has any.
+
+    Raises SpecError or ErrorList for names given twice, and for volumes and containers that are not there.
+    """
+    merged = Spec()
+    for spec in specs:
+        lists = ("init", "init_places", "onboot", "onshutdown", "services", "files", "volumes")
+        values = {name: getattr(merged, name) + getattr(spec, name) for name in lists}
+        merged = Spec(kernel=_merge_kernel(merged.kernel, spec.kernel), **values)
+    faults = [
+        *_twice("service", merged.services),
+        *_twice("volume", merged.volumes),
+        *_unknown_ids(merged),
+        *_under_files(merged.files),
+        *_volume_faults(merged),
+    ]
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        raise ErrorList(faults)
+    return merged
+
+
+def load_all(paths: Sequence[Path]) -> Spec:
+    """Read and merge files; raise SpecError or ErrorList."""
+    return merge([load(path) for path in paths])
+
+
+def _merge_kernel(first: Kernel, second: Kernel) -> Kernel:
+    values = {
+        item.name: getattr(second, item.name)
+        for item in dataclasses.fields(Kernel)
+        if getattr(second, item.name) not in ("", None)
+    }
+    for name in ("tar", "ucode"):
+        if getattr(second, name) is not None:
+            values[name] = getattr(second, name)
+    return dataclasses.replace(first, **values)
+
+
+def _twice(what: str, items: Sequence[Container | Volume]) -> list[LinuxKitError]:
+    seen: dict[str, str] = {}
+    faults: list[LinuxKitError] = []
+    for item in items:
+        if item.name in seen:
+            hint = f"the first is at {seen[item.name]}"
+            faults.append(SpecError(f"two {what}s are named {item.name!r}", where=item.where, hint=hint))
+        seen.setdefault(item.name, item.where)
+    return faults
+
+
+def _unknown_ids(spec: Spec) -> list[LinuxKitError]:
+    ids = {"", "root", *spec.ids()}
+    named: list[tuple[str, object]] = []
+    for _, _, item in spec.containers():
+        config = item.config
+        named += [(item.place("uid"), config.uid), (item.place("gid"), config.gid)]
+        named += [
+            (item.place(f"additionalGids[{index}]"), value)
+            for index, value in enumerate(config.additionalGids or ())
+        ]
+    for file in spec.files:
+        named += [(file.where, file.uid), (file.where, file.gid)]
+    hint = "a name stands for a container of this image; write a number otherwise"
+    return [
+        SpecError(f"no container is named {value!r}", where=where, hint=hint)
+        for where, value in named
+        if isinstance(value, str) and value not in ids
+    ]
+
+
+def _under_files(files: Sequence[File]) -> list[LinuxKitError]:
+    leaves: dict[str, File] = {}
+    faults: list[LinuxKitError] = []
+    for file in files:
+        path = normal(file.path)
+        parts = path.split("/")
+        for end in range(1, len(parts)):
+            above = leaves.get("/".join(parts[:end]))
+            if above is not None:
+                faults.append(
+                    SpecError(f"{file.path} cannot lie below {above.path}, a file", where=file.where)
+                )
+                break
+        if file.directory:
+            leaves.pop(path, None)
+        else:
+            leaves[path] = file
+    return faults
+
+
+def _volume_faults(spec: Spec) -> list[LinuxKitError]:
+    faults: list[LinuxKitError] = []
+    for _, _, item in spec.containers():
+        faults += bind_volumes(item, spec.volumes)[1]
+    return faults
+
+
+def bind_volumes(container: Container, volumes: Sequence[Volume]) -> tuple[ImageConfig, list[LinuxKitError]]:
+    """Give the container's configuration with volumes' names in its binds replaced by paths, and all faults.
+
+    A name in ``mounts`` is checked and left as it is, as LinuxKit does.
+    """
+    known = {volume.name: volume for volume in volumes}
+    faults: list[LinuxKitError] = []
+
+    def replaced(name: str, binds: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if binds is None:
+            return None
+        items = []
+        for index, bind in enumerate(binds):
+            source, *rest = bind.split(":")
+            options = rest[1].split(",") if len(rest) > 1 else []
+            volume = _volume(source, options, known, container.place(f"{name}[{index}]"), faults)
+            items.append(":".join([volume.merged, *rest]) if volume else bind)
+        return tuple(items)
+
+    config = container.config
+    for index, mount in enumerate(config.mounts or ()):
+        if mount.type == "bind":
+            _volume(mount.source, mount.options, known, container.place(f"mounts[{index}]"), faults)
+    binds, more = replaced("binds", config.binds), replaced("binds.add", config.binds_add)
+    return dataclasses.replace(config, binds=binds, binds_add=more), faults
+
+
+def _volume(
+    source: str,
+    options: Sequence[str],
+    known: Mapping[str, Volume],
+    where: str,
+    faults: list[LinuxKitError],
+) -> Volume | None:
+    if source.startswith("/"):
+        return None
+    volume = known.get(source)
+    if volume is None:
+        hint = f"volumes: {', '.join(known)}" if known else "write an absolute path, or add the volume"
+        faults.append(SpecError(f"{source!r} is neither a path nor a volume", where=where, hint=hint))
+        return None
+    if volume.readonly and ("ro" not in options or "rw" in options):
+        message = f"the volume {source!r} is read-only"
+        faults.append(SpecError(message, where=where, hint="add the option ro"))
+    return volume
