@@ -44,9 +44,9 @@ class Console:
             raise RunError(f"the console is closed: {error.strerror}") from error
 
     def expect(self, pattern: str, timeout: float) -> re.Match[str]:
-        """Wait until ``pattern`` (multi-line) occurs after the last match; raise RunError with the tail if not.
+        """Wait until ``pattern`` (multi-line) occurs after the last match; ``timeout`` is in seconds.
 
-        ``timeout`` is in seconds.
+        Raise RunError with the last lines where it does not occur.
         """
         regex = re.compile(pattern, re.MULTILINE)
         with self._changed:

@@ -27,7 +27,7 @@ class Firmware(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A port of the guest that the host's ``address`` answers on; ``host`` 0 lets the host choose a free one."""
+    """A port of the guest that the host's ``address`` answers on; ``host`` 0 lets the host choose."""
 
     host: int
     guest: int
@@ -76,8 +76,8 @@ Medium = Kernel | Cd | Disk
 class Machine:
     """A machine with a serial console, a network behind NAT, a random number device and one boot medium.
 
-    ``memory`` is in MiB.  ``accelerator`` is ``tcg`` or what ``accelerator.probe`` gave.  Without ``reboot`` a
-    guest that resets (a panic, say) ends.
+    ``memory`` is in MiB.  ``accelerator`` is ``tcg``, or what ``accelerator.probe`` gave.  Without ``reboot``
+    a guest that resets (a panic, say) ends.
     """
 
     medium: Medium

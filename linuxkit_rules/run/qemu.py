@@ -39,8 +39,8 @@ class Uefi:
 class Qemu:
     """One system emulator.
 
-    ``program`` begins the argument list (a loader may stand before QEMU's own path); ``data`` are directories of
-    firmware and option ROMs, searched before those built in; ``modules`` holds QEMU's own shared modules.
+    ``program`` begins the argument list (a loader may stand before QEMU's own path); ``data`` are directories
+    of firmware and option ROMs, searched before those built in; ``modules`` holds QEMU's own shared modules.
     """
 
     program: tuple[str, ...]

@@ -54,13 +54,21 @@ class Running:
 
         ``guest-shutdown`` means that the guest powered off by itself.  Raise RunError where time runs out.
         """
-        try:
-            self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise RunError(f"the machine still runs after {timeout:g} seconds") from None
+        if timeout is None:
+            self.process.wait()
+        elif not self.ended_within(timeout):
+            raise RunError(f"the machine still runs after {timeout:g} seconds")
         self.monitor.join(5)
         event = self.monitor.event("SHUTDOWN") or {}
         return str(event.get("reason", "none"))
+
+    def ended_within(self, seconds: float) -> bool:
+        """Wait at most ``seconds`` for QEMU's end, and tell whether it came."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def kill(self) -> None:
         """End QEMU at once, whatever the guest does."""

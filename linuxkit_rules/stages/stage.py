@@ -14,6 +14,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any, ClassVar
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
@@ -40,23 +41,27 @@ class Stage(ABC):
         return ""
 
     def parameters(self) -> dict[str, Any]:
-        """Give the fields (but those with ``compare=False``) as JSON values."""
-        fields = (item.name for item in dataclasses.fields(self) if item.compare)
-        return {name: as_json(getattr(self, name)) for name in fields}
+        """Give the fields, but those with ``compare=False``, as JSON values."""
+        value: dict[str, Any] = as_json(self)
+        return value
 
 
 def as_json(value: Any) -> Any:
-    """Turn a parameter (dataclasses, enums, digests, tuples, bytes …) into a JSON value."""
+    """Turn a parameter (dataclasses, enums, digests, tuples, bytes …) into a JSON value.
+
+    Fields with ``compare=False``, such as places in a YAML, do not decide bytes and are left out.
+    """
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
-    if isinstance(value, Digest):
+    if isinstance(value, (Digest, PurePath)):
         return str(value)
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, bytes):
         return value.hex()
     if dataclasses.is_dataclass(value):
-        return {item.name: as_json(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        names = (item.name for item in dataclasses.fields(value) if item.compare)
+        return {name: as_json(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
         return {str(name): as_json(item) for name, item in value.items()}
     if isinstance(value, Sequence):
