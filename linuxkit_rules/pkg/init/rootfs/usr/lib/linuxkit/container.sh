@@ -20,12 +20,7 @@ setting() {
 
 # Defines prepare and attach for the containers below DIRECTORY (see runtime.awk).
 read_runtime() {
-	set -- "$1"/*/runtime.json
-	if [ -e "$1" ]; then
-		eval "$(awk -f $lib/json.awk -f $lib/runtime.awk "$@")"
-	else
-		prepare() { attached= namespace=; }
-	fi
+	eval "$(awk -f $lib/json.awk -f $lib/runtime.awk "$1"/*/runtime.json "$1"/*/config.json)"
 }
 
 make_directories() {

@@ -3,6 +3,17 @@
 oci=/usr/bin/crun
 [ -x $oci ] || oci=/usr/bin/runc
 
+# bundle run|create DIRECTORY NAME [OPTION…]
+bundle() {
+	command=$1 directory=$2 name=$3
+	shift 3
+	if [ $oci = /usr/bin/crun ]; then
+		config=${directory%/*}
+		set -- --config "/run/linuxkit/${config##*/}.${directory##*/}.json" "$@"
+	fi
+	$before $oci "$command" --bundle "$directory" "$@" "$name"
+}
+
 # run_once KIND: the containers of /containers/KIND one after the other, each with a time limit.
 run_once() {
 	[ -d "/containers/$1" ] || return 0
@@ -30,16 +41,18 @@ run_once() {
 
 # run_limited DIRECTORY NAME: its exit status, 124 when it was killed after the limit.
 run_limited() {
+	before=
 	prepare "$1" || return 125
 	if [ -n "$attached" ]; then
 		run_attached "$1" "$2" "$limit"
 		return
 	fi
 	if [ "$limit" = 0 ]; then
-		$oci run --bundle "$1" "$2"
+		bundle run "$1" "$2"
 		return
 	fi
-	timeout -s KILL "$limit" $oci run --bundle "$1" "$2"
+	before="timeout -s KILL $limit"
+	bundle run "$1" "$2"
 	code=$?
 	# The runtime itself was killed if its container is still known.
 	[ $code -ne 137 ] || ! $oci delete --force "$2" || code=124
@@ -50,7 +63,7 @@ run_limited() {
 # PID 1, so its exit status is not known.
 run_attached() {
 	file=/run/linuxkit/$2.pid
-	$oci create --bundle "$1" --pid-file "$file" "$2" || return 125
+	bundle create "$1" "$2" --pid-file "$file" || return 125
 	read -r pid <"$file" || [ -n "$pid" ] || return 125
 	if ! attach "$1" "$pid" || ! $oci start "$2"; then
 		$oci delete --force "$2"
@@ -74,10 +87,11 @@ start_service() {
 
 # Lives as long as the service, and tells how it ended.
 supervise() {
+	before=
 	if [ -n "$attached" ]; then
 		run_attached "/containers/services/$1" "$1" 0
 	else
-		$oci run --bundle "/containers/services/$1" "$1"
+		bundle run "/containers/services/$1" "$1"
 	fi
 	code=$?
 	rm -f "$running/$1"

@@ -1,20 +1,51 @@
 # Reads runtime.json files (with json.awk) and writes two shell functions, so that one process serves all
 # containers:  prepare DIRECTORY       before the container is created: mounts, directories, cgroups
 #              attach DIRECTORY PID    between its creation and its start: interfaces, bound namespaces
-# and, for each directory, the variables namespace and attached ("yes" if attach has something to do).
+# where prepare sets the variables namespace and attached ("yes" if attach has something to do).
 # Steps are calls of functions in container.sh; every word is quoted.
+# Each config.json is copied to /run/linuxkit/KIND.NAME.json under the version 1.0.2: Debian's crun 1.8 refuses
+# later ones by their number, though nothing in them is unknown to it.
 
-FNR == 1 && NR > 1 { finish() }
-FNR == 1 { text = ""; directory = FILENAME; sub(/\/runtime\.json$/, "", directory) }
+BEGIN {
+	# A pattern that matched nothing stands for itself.
+	for (i = 1; i < ARGC; i++)
+		if (ARGV[i] ~ /\*/)
+			ARGV[i] = ""
+	if (ARGV[1] == "")
+		ARGV[1] = "/dev/null"
+}
+FNR == 1 { start() }
 { text = text $0 "\n" }
 END {
-	if (NR)
-		finish()
+	finish()
 	print "prepare() {\nnamespace= attached=\ncase $1 in\n" prepare_cases "esac\n}"
 	print "attach() {\ncase $1 in\n" attach_cases "esac\n}"
 }
 
-function finish(    error, steps, links) {
+function start() {
+	finish()
+	text = ""
+	directory = kind = FILENAME
+	sub(/\/[^\/]*$/, "", directory)
+	sub(/.*\//, "", kind)
+}
+
+function finish() {
+	if (kind == "config.json")
+		copy_config()
+	else if (kind != "")
+		runtime()
+}
+
+function copy_config(    words, n, file) {
+	n = split(directory, words, "/")
+	file = "/run/linuxkit/" words[n - 1] "." words[n] ".json"
+	sub(/"ociVersion"[ \t\r\n]*:[ \t\r\n]*"[^"]*"/, "\"ociVersion\": \"1.0.2\"", text)
+	printf "%s", text >file
+	close(file)
+}
+
+function runtime(    error, steps, links) {
 	error = parse(text)
 	if (error != "") {
 		prepare_cases = prepare_cases quote(directory) ") warn " quote(directory "/runtime.json: " error) "; return 1 ;;\n"
