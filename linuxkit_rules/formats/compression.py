@@ -69,22 +69,29 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, /) -> bytes: ...
 
 
-class _Writer(io.RawIOBase):
-    """Compresses what is written to it; the end is written by ``finish``, not by closing."""
+class _Writer:
+    """Compresses what is written to it, in large pieces; the end of the stream is written by ``finish``."""
 
     def __init__(self, out: SupportsWrite, compressor: _Compressor) -> None:
         self._out = out
         self._compressor = compressor
+        self._pieces: list[bytes] = []
+        self._size = 0
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any, /) -> int:
-        self._out.write(self._compressor.compress(data))
+    def write(self, data: bytes, /) -> int:
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size >= _WRITE:
+            self._flush()
         return len(data)
 
     def finish(self) -> None:
+        self._flush()
         self._out.write(self._compressor.flush())
+
+    def _flush(self) -> None:
+        self._out.write(self._compressor.compress(b"".join(self._pieces)))
+        self._pieces, self._size = [], 0
 
 
 @contextlib.contextmanager
@@ -96,11 +103,9 @@ def compressed(out: SupportsWrite, compression: Compression, level: int = 0) -> 
     if compression is Compression.NONE:
         yield out
         return
-    raw = _Writer(out, _compressor(compression, level or compression.default_level))
-    file = io.BufferedWriter(raw, _WRITE)
-    yield file
-    file.flush()
-    raw.finish()
+    writer = _Writer(out, _compressor(compression, level or compression.default_level))
+    yield writer
+    writer.finish()
 
 
 def open_reader(file: BinaryIO) -> BinaryIO:
