@@ -49,9 +49,13 @@ def hidden(default: Any) -> Any:
     return dataclasses.field(default=default, compare=False, repr=False, metadata={"hidden": True})
 
 
-@functools.cache
 def keys_of(cls: Any) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
     """Give key to (field, annotation) of a dataclass, in its order."""
+    return _keys_of(cls)
+
+
+@functools.cache
+def _keys_of(cls: Any) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
     hints = typing.get_type_hints(cls)
     return {
         item.metadata.get("name") or item.name: (item, hints[item.name])
@@ -63,10 +67,12 @@ def keys_of(cls: Any) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
 class Decoder:
     """Reads nodes and collects every fault, so that all are told at once.
 
-    ``places`` maps the path of each node read to its ``file:line:column``.
+    ``places`` maps the path of each node read to its ``file:line:column``; ``base`` is the folder from which
+    relative paths in the document count.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, base: str = "") -> None:
+        self.base = base
         self.faults: list[LinuxKitError] = []
         self.places: dict[str, str] = {}
 
@@ -105,7 +111,7 @@ class Decoder:
         Raises NotedError, after noting all its faults.
         """
         before = len(self.faults)
-        self.known(node, path, list(keys_of(typing.cast(Any, cls))))
+        self.known(node, path, list(keys_of(cls)))
         values = self.fields(cls, node, path)
         if len(self.faults) > before:
             raise NotedError

@@ -1,5 +1,7 @@
 """LinuxKit's YAML: kernel, init, onboot, onshutdown, services, files and volumes as frozen dataclasses.
 
+Beside what counts, each part keeps its place for messages (``where``) and its YAML's folder (``base``).
+
 Keys and types are LinuxKit's (src/cmd/linuxkit/moby: schema.go, config.go).  All faults of a file are told at
 once.  What the parts of a file, or several files, say about each other is looked at in ``merge.py``.
 """
@@ -37,6 +39,7 @@ class Kernel:
     tar: str | None = None
     ucode: str | None = None
     where: str = hidden("")
+    base: str = hidden("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class Volume:
     format: Literal["", "oci", "filesystem"] = ""
     platforms: tuple[str, ...] = ()
     where: str = hidden("")
+    base: str = hidden("")
 
     @property
     def merged(self) -> str:
@@ -71,6 +75,7 @@ class File:
     uid: int | str | None = key(None, check=checks.identity)
     gid: int | str | None = key(None, check=checks.identity)
     where: str = hidden("")
+    base: str = hidden("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,7 @@ class Container:
     image: str = key(check=checks.image)
     config: ImageConfig = dataclasses.field(default=ImageConfig(), metadata={"hidden": True})
     where: str = hidden("")
+    base: str = hidden("")
     places: tuple[tuple[str, str], ...] = hidden(())
 
     def place(self, path: str) -> str:
@@ -107,7 +113,7 @@ def _container(decoder: Decoder, node: Node, path: str) -> Container:
         for name, where in decoder.places.items()
         if name.startswith(prefix)
     )
-    return Container(**own, config=ImageConfig(**config), where=node.where, places=places)
+    return Container(**own, config=ImageConfig(**config), where=node.where, base=decoder.base, places=places)
 
 
 def _files(decoder: Decoder, node: Node, path: str) -> tuple[File, ...]:
@@ -115,7 +121,7 @@ def _files(decoder: Decoder, node: Node, path: str) -> tuple[File, ...]:
 
 
 def _file(decoder: Decoder, node: Node, path: str) -> File:
-    file = decoder.record(File, node, path, where=node.where)
+    file = decoder.record(File, node, path, where=node.where, base=decoder.base)
     problem = _path_problem(file) or _content_problem(file)
     if problem:
         raise decoder.fault(node.where, path, problem)
@@ -153,17 +159,24 @@ def _content_problem(file: File) -> str | None:
 
 def _volumes(decoder: Decoder, node: Node, path: str) -> tuple[Volume, ...]:
     return tuple(
-        decoder.each(node, path, lambda item, below: decoder.record(Volume, item, below, where=item.where))
+        decoder.each(
+            node,
+            path,
+            lambda item, below: decoder.record(Volume, item, below, where=item.where, base=decoder.base),
+        )
     )
 
 
 def _kernel(decoder: Decoder, node: Node, path: str) -> Kernel:
-    return decoder.record(Kernel, node, path, where=node.where)
+    return decoder.record(Kernel, node, path, where=node.where, base=decoder.base)
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What one YAML says, or several merged.  ``init_places`` are the places of the init images."""
+    """What one YAML says, or several merged.
+
+    ``init_places`` are the places of the init images, ``init_bases`` the folders of their YAMLs.
+    """
 
     kernel: Kernel = key(Kernel(), read=_kernel)  # noqa: RUF009 - key gives a dataclasses.field
     init: tuple[str, ...] = key((), check=checks.image)
@@ -173,6 +186,7 @@ class Spec:
     files: tuple[File, ...] = key((), read=_files)
     volumes: tuple[Volume, ...] = key((), read=_volumes)
     init_places: tuple[str, ...] = hidden(())
+    init_bases: tuple[str, ...] = hidden(())
 
     def containers(self) -> list[tuple[Kind, int, Container]]:
         """Give every container with its section and its index there, in the order of the layout."""
@@ -189,15 +203,16 @@ def load(path: Path, name: str | None = None) -> Spec:
         data = path.read_bytes()
     except OSError as error:
         raise SpecError(f"cannot be read: {error.strerror}", where=name or str(path)) from None
-    return loads(data, name or str(path))
+    return loads(data, name or str(path), str(path.parent))
 
 
-def loads(text: bytes | str, name: str) -> Spec:
+def loads(text: bytes | str, name: str, base: Path = Path()) -> Spec:
     """Read LinuxKit's YAML; ``name`` stands for the file in messages.  Raise SpecError or ErrorList.
 
-    References across containers are not looked at: ``merge`` does that, for one spec too.
+    Relative paths in it count from the folder ``base``, which is kept beside them.  References across
+    containers are not looked at: ``merge`` does that, for one spec too.
     """
-    node, decoder = parse(text, name), Decoder()
+    node, decoder = parse(text, name), Decoder(base)
     spec: Spec | None = None
     with contextlib.suppress(NotedError):
         spec = decoder.record(Spec, node, "")
@@ -205,7 +220,7 @@ def loads(text: bytes | str, name: str) -> Spec:
     if spec is None:
         raise SpecError("cannot be read", where=name)
     places = tuple(decoder.places[f"init[{index}]"] for index in range(len(spec.init)))
-    return dataclasses.replace(spec, init_places=places)
+    return dataclasses.replace(spec, init_places=places, init_bases=(base,) * len(places))
 
 
 def normal(path: str) -> str:

@@ -21,7 +21,7 @@ def merge(specs: Sequence[Spec]) -> Spec:
     """
     merged = Spec()
     for spec in specs:
-        lists = ("init", "init_places", "onboot", "onshutdown", "services", "files", "volumes")
+        lists = ("init", "init_places", "init_bases", "onboot", "onshutdown", "services", "files", "volumes")
         values = {name: getattr(merged, name) + getattr(spec, name) for name in lists}
         merged = Spec(kernel=_merge_kernel(merged.kernel, spec.kernel), **values)
     faults = [
@@ -47,11 +47,8 @@ def _merge_kernel(first: Kernel, second: Kernel) -> Kernel:
     values = {
         item.name: getattr(second, item.name)
         for item in dataclasses.fields(Kernel)
-        if getattr(second, item.name) not in ("", None)
+        if getattr(second, item.name) != item.default
     }
-    for name in ("tar", "ucode"):
-        if getattr(second, name) is not None:
-            values[name] = getattr(second, name)
     return dataclasses.replace(first, **values)
 
 

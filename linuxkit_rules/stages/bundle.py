@@ -1,0 +1,136 @@
+"""Stage ``bundle``: a container's configuration and its image's to what LinuxKit lays beside the image.
+
+The output is a small JSON document, ``application/vnd.linuxkit-rules.bundle.v1+json``: ``root`` is where the
+image's files go (null where another container's are used), ``entries`` are directories, config.json and
+runtime.json, in LinuxKit's order (src/cmd/linuxkit/moby/build/image.go, ImageBundle).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from linuxkit_rules.digest import Descriptor, canonical_json
+from linuxkit_rules.errors import ErrorList
+from linuxkit_rules.formats.entry import Entry, Kind
+from linuxkit_rules.oci.config import LABEL, ImageSettings
+from linuxkit_rules.oci.image import load
+from linuxkit_rules.oci.overlay import overlay
+from linuxkit_rules.oci.runtime import config_json, document, rootfs_mounts, runtime_json
+from linuxkit_rules.spec import linuxkit as spec
+from linuxkit_rules.spec.image import ImageConfig, Runtime, read_label
+from linuxkit_rules.spec.merge import bind_volumes
+from linuxkit_rules.stages.pack import FIXED_TIME, parents
+from linuxkit_rules.stages.stage import Engine, Inputs, Stage
+from linuxkit_rules.store.blobs import Store
+from linuxkit_rules.store.memory import Result
+
+MEDIA_TYPE = "application/vnd.linuxkit-rules.bundle.v1+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a container lies: ``kind`` is its section, ``index`` its place there from 0."""
+
+    kind: spec.Kind
+    index: int
+    name: str
+    readonly: bool | None = None
+    """What the YAML says about the root file system; None leaves it to the image's label."""
+
+    @property
+    def directory(self) -> str:
+        """The container's directory, relative to the root: only services are not numbered."""
+        number = "" if self.kind == "services" else f"{self.index:03d}-"
+        return f"containers/{self.kind}/{number}{self.name}"
+
+    def root(self, label: ImageConfig) -> str:
+        """Where the image's files lie: ``rootfs`` if read-only, else ``lower``, below an overlay."""
+        readonly = label.readonly if self.readonly is None else self.readonly
+        return f"{self.directory}/{'rootfs' if readonly else 'lower'}"
+
+
+@dataclass(frozen=True)
+class Bundle(Stage):
+    """Bundle of one container; input ``image`` is its image's manifest.
+
+    ``config`` has paths in place of volumes' names.  ``first`` is the first container of the same image, if
+    that is another one: its files are used.  ``ids`` pairs containers' names with the numbers they stand for.
+    """
+
+    name: ClassVar[str] = "bundle"
+    version: ClassVar[int] = 1
+    place: Place
+    config: ImageConfig = field(default_factory=ImageConfig)
+    first: Place | None = None
+    ids: tuple[tuple[str, int], ...] = ()
+    image: str = field(default="", compare=False)
+    where: str = field(default="", compare=False)
+
+    def label(self) -> str:
+        """The container's directory."""
+        return self.place.directory
+
+    def run(self, inputs: Inputs, work: Engine) -> Result:
+        """Make the document; raise SpecError, ErrorList or ImageError."""
+        (image,) = inputs["image"]
+        settings, label = read_settings(image, work.store, self.image)
+        config = overlay(label, self.config)
+        directory, root = self.place.directory, (self.first or self.place).root(label)
+        mounts = rootfs_mounts(directory, root, bool(config.readonly))
+        documents = {
+            "config.json": config_json(config, settings, dict(self.ids), self.where),
+            "runtime.json": runtime_json(config.runtime or Runtime(), mounts),
+        }
+        points = ["rootfs"] if self.first else []
+        if not config.readonly:
+            points = ["tmp", "rootfs"]
+        value = {
+            "directories": [
+                *(entry.path for entry in parents(directory)),
+                *(f"{directory}/{name}" for name in points),
+            ],
+            "files": {f"{directory}/{name}": document(item).decode() for name, item in documents.items()},
+            "root": None if self.first else root,
+        }
+        return Result(work.store.put(canonical_json(value), MEDIA_TYPE))
+
+
+def read_settings(image: Descriptor, store: Store, name: str) -> tuple[ImageSettings, ImageConfig]:
+    """Give an image's own settings and its label; ``name`` stands for the image in messages."""
+    where = name or str(image.digest)
+    settings = ImageSettings.from_json(load(store, image).config, where)
+    return settings, read_label(settings.label, f"{where}: label {LABEL}")
+
+
+def entries(bundle: Descriptor, store: Store) -> Iterator[Entry]:
+    """Give the entries of a bundle's document: its directories, then its files."""
+    value = json.loads(store.read(bundle.digest))
+    for path in value["directories"]:
+        yield Entry(path, Kind.DIRECTORY, 0o755, mtime=FIXED_TIME)
+    for path, text in value["files"].items():
+        yield Entry(path, Kind.FILE, 0o644, mtime=FIXED_TIME, content=text.encode())
+
+
+def bundles(whole: spec.Spec, same: Callable[[spec.Container], str]) -> list[tuple[spec.Container, Bundle]]:
+    """Give the stage of each container of ``whole``, in the order of the layout.
+
+    Containers for which ``same`` gives the same text use one image; LinuxKit compares full references.
+    Raises ErrorList for volumes that are not there.
+    """
+    first: dict[str, Place] = {}
+    stages = []
+    ids = tuple(sorted(whole.ids().items()))
+    for kind, index, item in whole.containers():
+        place = Place(kind, index, item.name, item.config.readonly)
+        config, faults = bind_volumes(item, whole.volumes)
+        if faults:
+            raise ErrorList(faults)
+        user = first.setdefault(same(item), place)
+        stage = Bundle(
+            place, config, None if user is place else user, ids, image=item.image, where=item.where
+        )
+        stages.append((item, stage))
+    return stages

@@ -1,0 +1,55 @@
+"""Stages that pack containers: ``segment`` packs bundles, ``container-rootfs`` the files of an image.
+
+They are two, so that a container's changed command packs a few hundred bytes and not its image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from linuxkit_rules.formats.entry import Entry
+from linuxkit_rules.stages.bundle import Place, entries, read_settings
+from linuxkit_rules.stages.pack import PackingStage, pack
+from linuxkit_rules.stages.rootfs import Rootfs
+from linuxkit_rules.stages.stage import Engine, Inputs
+from linuxkit_rules.store.memory import Result
+
+
+@dataclass(frozen=True)
+class Segment(PackingStage):
+    """Packs the inputs ``bundle`` (documents of the stage ``bundle``), directories once each."""
+
+    name: ClassVar[str] = "segment"
+    version: ClassVar[int] = 1
+
+    def run(self, inputs: Inputs, work: Engine) -> Result:
+        """Pack them in their order."""
+        tree: dict[str, Entry] = {}
+        for bundle in inputs["bundle"]:
+            for entry in entries(bundle, work.store):
+                tree.setdefault(entry.path, entry)
+        return Result(pack(tree.values(), work.store, self.compression, self.level))
+
+
+@dataclass(frozen=True)
+class ContainerRootfs(PackingStage):
+    """Packs the input ``image`` where the container at ``place`` wants it: ``rootfs``, or ``lower``.
+
+    Which of them, the image's label may decide.  Only the first container of an image has its files.
+    """
+
+    name: ClassVar[str] = "container-rootfs"
+    version: ClassVar[int] = 1
+    place: Place
+
+    def label(self) -> str:
+        """The container's directory."""
+        return self.place.directory
+
+    def run(self, inputs: Inputs, work: Engine) -> Result:
+        """Pack the image; raise ImageError where it is not sound, SpecError for a bad label."""
+        (image,) = inputs["image"]
+        _, label = read_settings(image, work.store, "")
+        stage = Rootfs(prefix=self.place.root(label), compression=self.compression, level=self.level)
+        return work.run(stage, {"image": (image,)})
