@@ -206,7 +206,7 @@ def load(path: Path, name: str | None = None) -> Spec:
     return loads(data, name or str(path), str(path.parent))
 
 
-def loads(text: bytes | str, name: str, base: Path = Path()) -> Spec:
+def loads(text: bytes | str, name: str, base: str = ".") -> Spec:
     """Read LinuxKit's YAML; ``name`` stands for the file in messages.  Raise SpecError or ErrorList.
 
     Relative paths in it count from the folder ``base``, which is kept beside them.  References across
