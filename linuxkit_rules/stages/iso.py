@@ -1,0 +1,179 @@
+"""Stage ``iso``: an ISO that boots kernel and initrd, from CD and as a disk, under BIOS, EFI or both.
+
+Kernel and initrd are stored once.  For EFI they lie in a FAT image, the EFI system partition, at the end of
+the ISO: El Torito's EFI entry and the MBR's partition of type 0xEF name that image, and the ISO 9660
+records of all its files point into it, so isolinux reads the same bytes as systemd-boot.  For BIOS alone
+they are plain files.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from linuxkit_rules.digest import canonical_json
+from linuxkit_rules.errors import SpecError
+from linuxkit_rules.formats import iso9660, mbr
+from linuxkit_rules.formats.entry import Entry
+from linuxkit_rules.formats.fat import Extent, File, Layout, Volume
+from linuxkit_rules.formats.iso9660 import BLOCK
+from linuxkit_rules.formats.streams import Copy, SupportsWrite
+from linuxkit_rules.stages.esp import check_cmdline, esp_files, isolinux_cfg, payload, tool
+from linuxkit_rules.stages.iso_master import EFI_IMAGE, direct, iso_path, master
+from linuxkit_rules.stages.join import whole
+from linuxkit_rules.stages.pack import FIXED_TIME
+from linuxkit_rules.stages.rootfs import image_tree
+from linuxkit_rules.stages.stage import Engine, Inputs, Stage, as_json
+from linuxkit_rules.store.blobs import Store
+from linuxkit_rules.store.memory import Result
+
+ISO = "application/vnd.linuxkit-rules.iso.v1"
+"""Media type of an ISO."""
+
+_ISOLINUX = "/ISOLINUX/ISOLINUX.BIN"
+_ISOLINUX_FILES = {
+    _ISOLINUX: "usr/lib/ISOLINUX/isolinux.bin",
+    "/ISOLINUX/LDLINUX.C32": "usr/lib/syslinux/modules/bios/ldlinux.c32",
+}
+_MBR_CODE = "usr/lib/ISOLINUX/isohdpfx.bin"
+_NO_BIOS = b"\xcd\x18\xf4\xeb\xfd"  # int 18h: let the BIOS try its next disk; else halt
+
+
+class Boot(enum.Enum):
+    """Which firmware an ISO is for."""
+
+    BIOS = "bios"
+    EFI = "efi"
+    HYBRID = "hybrid"
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """Names of the library's tools whose images are the stage's inputs ``bootloader``."""
+        return ("isolinux",) * (self is not Boot.EFI) + ("systemd-boot",) * (self is not Boot.BIOS)
+
+
+@dataclass(frozen=True)
+class Iso(Stage):
+    """Makes the ISO of the inputs ``kernel`` (one) and ``initrd`` (one, or segments in their order).
+
+    Inputs ``bootloader`` are the images of ``boot.tools``, by their manifests.  ``title`` names the boot
+    entry and the volumes, there in upper case and cut to what ISO 9660 and FAT allow.  ``arch`` is amd64
+    or, for EFI only, arm64.
+    """
+
+    name: ClassVar[str] = "iso"
+    version: ClassVar[int] = 1
+    boot: Boot
+    title: str
+    cmdline: str
+    arch: str = "amd64"
+
+    def label(self) -> str:
+        """Name and firmware."""
+        return f"{self.title} ({self.boot.value})"
+
+    def run(self, inputs: Inputs, work: Engine) -> Result:
+        """Write the ISO; raise SpecError where the architecture or the command line cannot be booted so."""
+        if self.boot is not Boot.EFI and self.arch != "amd64":
+            raise SpecError(f"{self.arch} machines have no BIOS", hint="ask for the format iso-efi")
+        tools = _tools(inputs, work)
+        files = self._files(tools, inputs)
+        loader = self._loader(tools, work.store)
+        image = () if self.boot is Boot.BIOS else (EFI_IMAGE,)
+        empty = [*image, *(iso_path(file.path) for file in files)]
+        head = master(volume_label(self.title), loader, _ISOLINUX if loader else None, empty)
+        body = self._body(files, self._serial(inputs), len(head))
+        extents = {iso_path(path): extent for path, extent in body.extents.items()}
+        direct(head, extents | {path: Extent(0, body.size) for path in image}, body.size, FIXED_TIME)
+        code = _content(tools, _MBR_CODE, work.store) if loader else _NO_BIOS
+        head[: mbr.SECTOR] = self._mbr(head, body.size, code, self._serial(inputs)).to_bytes()
+        with work.store.writer() as writer:
+            writer.write(bytes(head))
+            body.write(writer, work.store.copy)
+            return Result(writer.commit(ISO))
+
+    def _files(self, tools: Mapping[str, Entry], inputs: Inputs) -> tuple[File, ...]:
+        """Give what follows the head: kernel and initrd, and what else is in the EFI system partition."""
+        (kernel,) = inputs["kernel"]
+        parts = payload(whole(kernel), [whole(item) for item in inputs["initrd"]])
+        if self.boot is Boot.BIOS:
+            return parts
+        return (*esp_files(tools, self.arch, self.title, check_cmdline(self.cmdline)), *parts)
+
+    def _loader(self, tools: Mapping[str, Entry], store: Store) -> dict[str, bytes]:
+        if self.boot is Boot.EFI:
+            return {}
+        files = {path: _content(tools, source, store) for path, source in _ISOLINUX_FILES.items()}
+        return {**files, "/ISOLINUX/ISOLINUX.CFG": isolinux_cfg(check_cmdline(self.cmdline))}
+
+    def _body(self, files: Sequence[File], serial: int, begin: int) -> Body:
+        if self.boot is Boot.BIOS:
+            return Plain(files)
+        return Layout(Volume(self.title, serial, FIXED_TIME, BLOCK, hidden=begin // mbr.SECTOR), files)
+
+    def _serial(self, inputs: Inputs) -> int:
+        """Give 32 bits that differ between ISOs and not between builds."""
+        digests = {role: [str(item.digest) for item in items] for role, items in inputs.items()}
+        recipe = canonical_json([self.name, self.version, as_json(self), digests])
+        return int.from_bytes(hashlib.sha256(recipe).digest()[:4], "big")
+
+    def _mbr(self, head: bytearray, size: int, code: bytes, serial: int) -> mbr.Mbr:
+        """Give the MBR: its one partition is the EFI system partition, or for BIOS alone the whole ISO."""
+        begin, size = len(head) // mbr.SECTOR, size // mbr.SECTOR
+        if self.boot is not Boot.EFI:
+            code = mbr.isohybrid_code(code, iso9660.find(head, _ISOLINUX).block)
+        if self.boot is Boot.BIOS:
+            return mbr.Mbr(code, serial, (mbr.Partition(mbr.HIDDEN_IFS, 0, begin + size, active=True),))
+        return mbr.Mbr(code, serial, (mbr.Partition(mbr.EFI_SYSTEM, begin, size, active=bool(code)),))
+
+
+class Body(Protocol):
+    """What follows the head: ``size`` bytes, in which ``extents`` are the files, by path."""
+
+    size: int
+    extents: Mapping[str, Extent]
+
+    def write(self, out: SupportsWrite, copy: Copy) -> int:
+        """Write it, and give its size."""
+
+
+class Plain:
+    """Files one after the other, each from the beginning of a block."""
+
+    def __init__(self, files: Sequence[File]) -> None:
+        self._files = files
+        self.size = 0
+        extents: dict[str, Extent] = {}
+        for file in files:
+            extents[file.path] = Extent(self.size, file.size)
+            self.size += file.size + -file.size % BLOCK
+        self.extents: Mapping[str, Extent] = extents
+
+    def write(self, out: SupportsWrite, copy: Copy) -> int:
+        """Write them, contents by ``copy``; give the size."""
+        for file in self._files:
+            for part in file.parts:
+                copy(part, out)
+            out.write(bytes(-file.size % BLOCK))
+        return self.size
+
+
+def volume_label(title: str) -> str:
+    """Give ``title`` in d-characters (ECMA-119, 7.4.1), at most 32."""
+    return re.sub("[^A-Z0-9_]", "_", title.upper())[:32] or "LINUXKIT"
+
+
+def _tools(inputs: Inputs, work: Engine) -> dict[str, Entry]:
+    trees = (image_tree(image, work) for image in inputs["bootloader"])
+    return {path: entry for tree in trees for path, entry in tree.items()}
+
+
+def _content(tools: Mapping[str, Entry], path: str, store: Store) -> bytes:
+    out = io.BytesIO()
+    store.copy(tool(tools, path), out)
+    return out.getvalue()
