@@ -22,6 +22,7 @@ from linuxkit_rules.oci.runtime import config_json, document, rootfs_mounts, run
 from linuxkit_rules.spec import linuxkit as spec
 from linuxkit_rules.spec.image import ImageConfig, Runtime, read_label
 from linuxkit_rules.spec.merge import bind_volumes
+from linuxkit_rules.spec.metadata import expanded
 from linuxkit_rules.stages.pack import FIXED_TIME, parents
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.blobs import Store
@@ -114,11 +115,18 @@ def entries(bundle: Descriptor, store: Store) -> Iterator[Entry]:
         yield Entry(path, Kind.FILE, 0o644, mtime=FIXED_TIME, content=text.encode())
 
 
-def bundles(whole: spec.Spec, same: Callable[[spec.Container], str]) -> list[tuple[spec.Container, Bundle]]:
+def written(container: spec.Container) -> str:
+    """Give the image as LinuxKit compares it: the full text, but without ``:latest`` where no tag is."""
+    return expanded(container.image)
+
+
+def bundles(
+    whole: spec.Spec, same: Callable[[spec.Container], str] = written
+) -> list[tuple[spec.Container, Bundle]]:
     """Give the stage of each container of ``whole``, in the order of the layout.
 
-    Containers for which ``same`` gives the same text use one image; LinuxKit compares full references.
-    Raises ErrorList for volumes that are not there.
+    Of containers for which ``same`` gives the same text, the first has the image's files (its stage's
+    ``first`` is None) and the others use them.  Raises ErrorList for volumes that are not there.
     """
     first: dict[str, Place] = {}
     stages = []
