@@ -56,6 +56,7 @@ def test_layers_come_out_plain_and_the_manifest_normal(
     assert [layer.media_type for layer in image.layers] == [LAYER, LAYER]
     assert [engine.store.read(layer.digest) for layer in image.layers] == [LOWER, UPPER]
     assert image.config["config"] == {"Cmd": ["/a"]}
+    assert image.settings.cmd == ("/a",)
     assert image.platform == AMD64
 
 

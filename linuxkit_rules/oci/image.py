@@ -12,6 +12,7 @@ from typing import Any
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import FormatError, ImageError
+from linuxkit_rules.oci.config import ImageSettings
 from linuxkit_rules.oci.manifest import (
     CONFIG,
     LAYER,
@@ -41,6 +42,11 @@ class Image:
     def layers(self) -> tuple[Descriptor, ...]:
         """The layers' tar archives, the lowest first."""
         return self.manifest.layers
+
+    @property
+    def settings(self) -> ImageSettings:
+        """How the image says that it is to be run."""
+        return ImageSettings.from_json(self.config, str(self.manifest.config.digest))
 
     @property
     def platform(self) -> Platform:

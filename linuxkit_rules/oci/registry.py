@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import threading
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -15,7 +16,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import ImageError, NetworkError
 from linuxkit_rules.oci.manifest import INDEXES, MANIFESTS, SIZE_LIMIT
-from linuxkit_rules.oci.reference import Reference
+from linuxkit_rules.oci.reference import DEFAULT_DOMAIN, Reference
 from linuxkit_rules.store.blobs import SupportsWrite
 
 if TYPE_CHECKING:
@@ -47,9 +48,10 @@ class Registry:
         self.name = reference.repository
         self._reference = reference
         self._plain = frozenset(plain_http)
-        address = (endpoints or {}).get(reference.domain) or self._address(reference.domain)
-        self._base = f"{address.rstrip('/')}/v2/{reference.path}/"
+        address = (endpoints or {}).get(reference.domain) or self._address()
+        self.base = f"{address.rstrip('/')}/v2/{reference.path}/"
         self._token = ""
+        self._lock = threading.Lock()
         self._kept: tuple[Descriptor, bytes] | None = None
         self._session = _session()
 
@@ -92,30 +94,36 @@ class Registry:
 
     def _get(self, path: str, accept: str) -> requests.Response:
         """Ask for a path of the repository, with a token where the registry wants one."""
-        url = urljoin(self._base, path)
+        url = urljoin(self.base, path)
+        token = self._token
         answer = self._follow(url, accept)
-        if answer.status_code == 401 and not self._token:
-            challenge = answer.headers.get("WWW-Authenticate", "")
+        if answer.status_code == 401:
             answer.close()
-            self._token = self._fetch_token(challenge)
+            self._renew(token, answer.headers.get("WWW-Authenticate", ""))
             answer = self._follow(url, accept)
         if answer.status_code != 200:
             with answer:
                 self._fail(answer, path)
         return answer
 
+    def _renew(self, refused: str, challenge: str) -> None:
+        """Get a token in the place of the one that was refused, unless another thread has done so."""
+        with self._lock:
+            if self._token == refused:
+                self._token = self._fetch_token(challenge)
+
     def _follow(self, url: str, accept: str) -> requests.Response:
         """GET with redirects.  The token goes to the registry's own origin, never to another."""
         for _ in range(_REDIRECTS):
             headers = {"Accept": accept, "Accept-Encoding": "identity"}
-            if self._token and _origin(url) == _origin(self._base):
+            if self._token and _origin(url) == _origin(self.base):
                 headers["Authorization"] = f"Bearer {self._token}"
             answer = self._send(url, headers)
             target = answer.headers.get("Location")
             if answer.status_code not in (301, 302, 303, 307, 308) or not target:
                 return answer
             answer.close()
-            url = self._allowed(urljoin(url, target), url)
+            url = self._allowed(target, url)
         raise NetworkError(f"more than {_REDIRECTS} redirects", where=self.name)
 
     def _send(self, url: str, headers: Mapping[str, str]) -> requests.Response:
@@ -129,7 +137,7 @@ class Registry:
                 allow_redirects=False,
                 timeout=(CONNECT_SECONDS, READ_SECONDS),
             )
-        except requests.RequestException as error:
+        except (requests.RequestException, ValueError) as error:
             raise NetworkError(f"cannot reach {_shown(url)}: {_reason(error)}", where=self.name) from error
 
     def _stream(self, answer: requests.Response) -> Iterator[bytes]:
@@ -160,7 +168,7 @@ class Registry:
             raise NetworkError("the registry wants a login", where=str(self._reference))
         scope = fields.get("scope") or f"repository:{self._reference.path}:pull"
         query = {"scope": scope, **({"service": fields["service"]} if "service" in fields else {})}
-        realm = self._allowed(fields["realm"], self._base)
+        realm = self._allowed(fields["realm"], self.base)
         joint = "&" if urlsplit(realm).query else "?"
         with self._send(f"{realm}{joint}{urlencode(query)}", {"Accept": "application/json"}) as answer:
             if answer.status_code != 200:
@@ -178,7 +186,14 @@ class Registry:
             raise NetworkError(f"{_shown(answer.url)} answered without a token", where=self.name)
         return token
 
-    def _address(self, domain: str) -> str:
+    def _address(self) -> str:
+        domain = self._reference.domain
+        if domain == DEFAULT_DOMAIN:
+            raise NetworkError(
+                f"no address is known for the registry {domain}",
+                where=str(self._reference),
+                hint="take the image from an OCI layout (--image-layout), or give an address",
+            )
         return f"{'http' if self._may_be_plain(domain) else 'https'}://{domain}"
 
     def _may_be_plain(self, place: str) -> bool:
@@ -191,9 +206,15 @@ class Registry:
         except ValueError:
             return False
 
-    def _allowed(self, url: str, source: str) -> str:
-        """Give ``url`` where ``source`` may send us there: never from https to http, no other scheme."""
-        parts = urlsplit(url)
+    def _allowed(self, target: str, source: str) -> str:
+        """Give the address that ``source`` sends us to: never from https to http, no other scheme."""
+        try:
+            url = urljoin(source, target)
+            parts = urlsplit(url)
+        except ValueError:
+            raise NetworkError(
+                f"{_shown(source)} sends us to no address: {target!r}", where=self.name
+            ) from None
         plain = (
             parts.scheme == "http" and urlsplit(source).scheme == "http" and self._may_be_plain(parts.netloc)
         )
@@ -229,7 +250,9 @@ def _session() -> requests.Session:
         total=_RETRIES,
         backoff_factor=0.2,
         status_forcelist=(500, 502, 503, 504),
+        read=1,
         redirect=0,
+        respect_retry_after_header=False,
         raise_on_status=False,
     )
     for scheme in ("http://", "https://"):
