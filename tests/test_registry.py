@@ -204,11 +204,11 @@ def serving() -> Iterator[Hostile]:
             found = hostile.hook(self.path, self.headers)
             status, headers, body = found or hostile.answers.get(plain, (404, {}, b""))
             self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            always = {"Content-Length": str(len(body)), "Connection": "close"}
+            for name, value in {**always, **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
-            self.close_connection = True
 
         def log_message(self, *args: object) -> None:
             pass

@@ -250,7 +250,7 @@ def _session() -> requests.Session:
         total=_RETRIES,
         backoff_factor=0.2,
         status_forcelist=(500, 502, 503, 504),
-        read=1,
+        read=2,
         redirect=0,
         respect_retry_after_header=False,
         raise_on_status=False,
