@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from linuxkit_rules.digest import Digest
 from linuxkit_rules.errors import SpecError
 from linuxkit_rules.oci.reference import (
+    DEFAULT_DOMAIN,
     ArchiveSource,
     DirectorySource,
     LayoutSource,
@@ -27,7 +28,7 @@ SHA = f"sha256:{HEX}"
         ("redis:7", "docker.io/library/redis:7"),
         ("linuxkit/init:abc", "docker.io/linuxkit/init:abc"),
         ("docker.io/redis", "docker.io/library/redis:latest"),
-        ("index.docker.io/a/b", "docker.io/a/b:latest"),
+        (f"index.{DEFAULT_DOMAIN}/a/b", "docker.io/a/b:latest"),
         ("localhost/a", "localhost/a:latest"),
         ("localhost:5000/a/b:1", "localhost:5000/a/b:1"),
         ("reg.example.com:8443/a/b/c:v1.2.3_rc-4", "reg.example.com:8443/a/b/c:v1.2.3_rc-4"),
