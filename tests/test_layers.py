@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,11 +11,11 @@ from linuxkit_rules.formats.entry import Entry, Kind
 from linuxkit_rules.oci.layers import flatten, remove
 
 
-def file(path: str, content: bytes = b"1", **fields: int) -> Entry:
+def file(path: str, content: bytes = b"1", **fields: Any) -> Entry:
     return Entry(path, Kind.FILE, content=content, **fields)
 
 
-def folder(path: str, mode: int = 0o755, **fields: int) -> Entry:
+def folder(path: str, mode: int = 0o755, **fields: Any) -> Entry:
     return Entry(path, Kind.DIRECTORY, mode, mtime=5, **fields)
 
 

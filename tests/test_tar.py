@@ -12,6 +12,7 @@ from linuxkit_rules.digest import Digest
 from linuxkit_rules.errors import FormatError
 from linuxkit_rules.formats import tar
 from linuxkit_rules.formats.entry import Entry, Kind, Slice
+from linuxkit_rules.formats.streams import SupportsWrite
 from linuxkit_rules.formats.tar_header import normal, record, records
 
 BLOB = Digest.of(b"")
@@ -47,7 +48,7 @@ def written(items: list[Entry], source: bytes = b"") -> bytes:
     out = io.BytesIO()
     writer = tar.Writer(out)
 
-    def copy(item: bytes | Slice, target: tar.SupportsWrite) -> None:
+    def copy(item: bytes | Slice, target: SupportsWrite) -> None:
         target.write(item if isinstance(item, bytes) else source[item.offset : item.offset + item.size])
 
     for item in items:
@@ -197,7 +198,7 @@ def test_gnu_tar_and_tarfile_read_what_is_written(tmp_path: Path) -> None:
 
 names = st.lists(
     st.text(
-        st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=80
+        st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=80
     ).filter(lambda name: name not in (".", "..")),
     min_size=1,
     max_size=5,

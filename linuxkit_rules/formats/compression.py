@@ -24,6 +24,7 @@ _GZIP = 31  # zlib's window bits for a gzip wrapper with the largest window
 _READ = 1 << 14  # small, so that a bomb cannot fill the memory in one step
 _WRITE = 1 << 20
 _XZ_MEMORY = 1 << 28
+_THREADS = 2  # zstd gives the same bytes for any number but 0, so the machine's must not decide
 _ZSTD_WINDOW = 1 << 27
 _ERRORS: tuple[type[Exception], ...] = (
     cast(type[Exception], isal_zlib.error),  # its stub says an instance
@@ -58,7 +59,7 @@ class Compression(enum.Enum):
 
 
 class _Compressor(Protocol):
-    def compress(self, data: bytes, /) -> bytes: ...
+    def compress(self, data: bytes | memoryview, /) -> bytes: ...
     def flush(self) -> bytes: ...
 
 
@@ -70,11 +71,15 @@ class _Decompressor(Protocol):
 
 
 class _Writer:
-    """Compresses what is written to it, in large pieces; the end of the stream is written by ``finish``."""
+    """Compresses what is written to it, in large pieces; the end of the stream is written by ``finish``.
 
-    def __init__(self, out: SupportsWrite, compressor: _Compressor) -> None:
+    Streams of more than one piece are compressed with all threads that the format may use.
+    """
+
+    def __init__(self, out: SupportsWrite, compression: Compression, level: int) -> None:
         self._out = out
-        self._compressor = compressor
+        self._recipe = (compression, level)
+        self._compressor: _Compressor | None = None
         self._pieces: list[bytes] = []
         self._size = 0
 
@@ -86,12 +91,18 @@ class _Writer:
         return len(data)
 
     def finish(self) -> None:
-        self._flush()
-        self._out.write(self._compressor.flush())
+        last = self._compressor or _compressor(*self._recipe, threads=0)
+        self._out.write(last.compress(b"".join(self._pieces)) + last.flush())
 
     def _flush(self) -> None:
-        self._out.write(self._compressor.compress(b"".join(self._pieces)))
-        self._pieces, self._size = [], 0
+        """Compress pieces of one size, whatever the sizes written: isal's output depends on them."""
+        if self._compressor is None:
+            self._compressor = _compressor(*self._recipe, _THREADS)
+        data = memoryview(b"".join(self._pieces))
+        whole = len(data) // _WRITE * _WRITE
+        for start in range(0, whole, _WRITE):
+            self._out.write(self._compressor.compress(data[start : start + _WRITE]))
+        self._pieces, self._size = [bytes(data[whole:])], len(data) - whole
 
 
 @contextlib.contextmanager
@@ -103,7 +114,7 @@ def compressed(out: SupportsWrite, compression: Compression, level: int = 0) -> 
     if compression is Compression.NONE:
         yield out
         return
-    writer = _Writer(out, _compressor(compression, level or compression.default_level))
+    writer = _Writer(out, compression, _checked(compression, level or compression.default_level))
     yield writer
     writer.finish()
 
@@ -178,24 +189,27 @@ class _Reader(io.RawIOBase):
         return size
 
 
-def _compressor(compression: Compression, level: int) -> _Compressor:
-    try:
-        if compression is Compression.ZSTD and 1 <= level <= 22:
-            return cast(_Compressor, zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj())
-        if compression is Compression.GZIP and 1 <= level <= 3:
-            return cast(_Compressor, isal_zlib.compressobj(level, wbits=_GZIP))
-    except (ValueError, zstandard.ZstdError) as error:
-        raise FormatError(f"{compression.value} cannot be written: {error}") from None
-    raise FormatError(
-        f"{compression.value} cannot be written at level {level}",
-        hint="take zstd 1 to 22, gzip 1 to 3, or none",
-    )
+def _checked(compression: Compression, level: int) -> int:
+    if level not in _LEVELS.get(compression, ()):
+        raise FormatError(
+            f"{compression.value} cannot be written at level {level}",
+            hint="take zstd 1 to 22, gzip 1 to 3, or none",
+        )
+    return level
+
+
+def _compressor(compression: Compression, level: int, threads: int) -> _Compressor:
+    if compression is Compression.GZIP:
+        return cast(_Compressor, isal_zlib.compressobj(level, wbits=_GZIP))
+    zstd = zstandard.ZstdCompressor(level=level, write_checksum=True, threads=threads)
+    return cast(_Compressor, zstd.compressobj())
 
 
 def _zstd() -> _Decompressor:
     return cast(_Decompressor, zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj())
 
 
+_LEVELS = {Compression.GZIP: range(1, 4), Compression.ZSTD: range(1, 23)}
 _DECOMPRESSORS: dict[Compression, Callable[[], _Decompressor]] = {
     Compression.GZIP: lambda: cast(_Decompressor, isal_zlib.decompressobj(wbits=_GZIP)),
     Compression.ZSTD: _zstd,
