@@ -77,11 +77,11 @@ class Decoder:
         self.places: dict[str, str] = {}
 
     def finish(self) -> None:
-        """Raise what was collected: one SpecError, or an ErrorList."""
+        """Raise what was collected, in the order of the text: one SpecError, or an ErrorList."""
         if len(self.faults) == 1:
             raise self.faults[0]
         if self.faults:
-            raise ErrorList(self.faults)
+            raise ErrorList(sorted(self.faults, key=_position))
 
     def fault(self, where: str, path: str, message: str, hint: str | None = None) -> NotedError:
         """Note a fault; give the exception with which a reader can give up."""
@@ -203,6 +203,11 @@ class Decoder:
         if len(self.faults) > before:
             raise NotedError
         return values
+
+
+def _position(error: LinuxKitError) -> list[int]:
+    """Give line and column of ``file:line:column``."""
+    return [int(part) for part in (error.where or "").split(":")[-2:] if part.isdecimal()]
 
 
 _NAMES = {str: "a string", int: "an integer", bool: "true or false"}

@@ -44,11 +44,14 @@ def load_all(paths: Sequence[Path]) -> Spec:
 
 
 def _merge_kernel(first: Kernel, second: Kernel) -> Kernel:
+    """Take what ``second`` says; the place is that of the YAML which names the image."""
     values = {
         item.name: getattr(second, item.name)
         for item in dataclasses.fields(Kernel)
-        if getattr(second, item.name) != item.default
+        if item.compare and getattr(second, item.name) != item.default
     }
+    if second.image:
+        values |= {"where": second.where, "base": second.base}
     return dataclasses.replace(first, **values)
 
 

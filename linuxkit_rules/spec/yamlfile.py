@@ -254,7 +254,7 @@ class _Composer:
 
     def _binary(self, event: Any) -> str:
         try:
-            return base64.b64decode(event.value).decode()
+            return base64.b64decode("".join(event.value.split()), validate=True).decode()
         except (binascii.Error, ValueError):
             self._fault("!!binary must be base64 of UTF-8 text", self._where(event), None)
             return ""
