@@ -33,8 +33,16 @@ start_getty() {
 	fi
 }
 
-# The shell is a child of PID 1's namespace: stop with the service, not with a hang-up of one console.
-trap 'kill $(jobs -p) 2>/dev/null; exit 0' TERM INT
+# Interactive shells ignore TERM, and without a PID namespace nothing else ends them with the service.
+stop() {
+	IFS=: read -r _ _ group </proc/self/cgroup
+	while read -r process; do
+		[ "$process" = $$ ] || kill -KILL "$process"
+	done <"/sys/fs/cgroup$group/cgroup.procs"
+	exit 0
+}
+
+trap stop TERM INT
 started=
 read -r command_line </proc/cmdline
 for word in $command_line; do

@@ -46,7 +46,7 @@ mount_one() {
 add_interface() {
 	kind=${2:-${3:+veth}}
 	case $kind$4 in
-	veth*) ip link add "$1" type veth peer name "$3" || return 1 ;;
+	veth*) ip link add "$1" type veth && name_peer "$1" "$3" || return 1 ;;
 	true | false) ;;
 	*true) ip link add "$1" type "$kind" || return 1 ;;
 	*)
@@ -55,6 +55,15 @@ add_interface() {
 		;;
 	esac
 	ip link set "$1" netns "$5"
+}
+
+# name_peer NAME PEER: busybox's ip cannot name the other end of a pair when it makes it.
+name_peer() {
+	read -r index <"/sys/class/net/$1/iflink"
+	for link in /sys/class/net/*; do
+		read -r other <"$link/ifindex"
+		[ "$other" != "$index" ] || ip link set "${link##*/}" name "$2" || return 1
+	done
 }
 
 # bind_namespace KIND PATH PID: keeps a namespace of PID at PATH.

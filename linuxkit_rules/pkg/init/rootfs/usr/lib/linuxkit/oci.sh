@@ -99,8 +99,12 @@ supervise() {
 	echo "service: $1 ended with exit status $code" >/dev/console
 }
 
+# KILL reaches every process of the service, its first one being gone or not.
 signal_service() {
-	$oci kill "$1" "$2"
+	case $2 in
+	KILL) $oci kill --all "$1" KILL 2>/dev/null || $oci delete --force "$1" ;;
+	*) $oci kill "$1" "$2" ;;
+	esac
 }
 
 forget_service() {
