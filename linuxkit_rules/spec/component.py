@@ -20,7 +20,7 @@ from linuxkit_rules.spec.image import ImageConfig
 from linuxkit_rules.spec.yamlfile import Node, parse
 
 Arch = Literal["amd64", "arm64"]
-_PACKAGE = re.compile(r"[a-z0-9*?\[\]][a-z0-9+.*?\[\]-]*")
+_PACKAGE = re.compile(r"(?:[a-z0-9+.*?\[\]-]|\$\{arch\})+")
 _IGNORED = frozenset(
     ("network", "org", "tag", "gitrepo", "disable-cache", "depends", "extra-sources", "arches", "buildArgs")
 )
