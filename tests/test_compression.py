@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from linuxkit_rules.errors import FormatError
@@ -43,6 +43,7 @@ def test_round_trip_does_not_depend_on_how_it_is_written(compression: Compressio
     assert pack(TEXT, compression, level, step=4097) == data
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=3000), st.sampled_from(WRITTEN))
 def test_round_trip_of_anything(data: bytes, way: tuple[Compression, int]) -> None:
     packed = pack(data, *way)

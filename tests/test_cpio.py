@@ -3,7 +3,7 @@ import io
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from linuxkit_rules.digest import Digest
@@ -153,6 +153,7 @@ def test_damaged_archives_are_refused(data: bytes) -> None:
         entries(data)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=40), st.integers(0, 200))
 def test_any_damage_is_either_read_or_a_format_error(noise: bytes, place: int) -> None:
     data = bytearray(written(*TREE))

@@ -3,7 +3,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from linuxkit_rules.errors import ImageError
@@ -252,6 +252,7 @@ members = st.one_of(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.lists(members, max_size=6), max_size=4))
 def test_any_layers_give_a_sound_tree_or_an_image_error(layers: list[list[Entry]]) -> None:
     try:

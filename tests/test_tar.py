@@ -5,7 +5,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from linuxkit_rules.digest import Digest
@@ -228,6 +228,7 @@ def some_entries(draw: st.DrawFn) -> Entry:
     return dataclasses.replace(entry, content=draw(st.binary(max_size=1200))) if kind is Kind.FILE else entry
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(some_entries(), max_size=5))
 def test_what_is_written_is_read_back(items: list[Entry]) -> None:
     data = written(items)
@@ -360,6 +361,7 @@ def test_any_ending_between_members_will_do(tail: bytes) -> None:
     assert [item.path for item in entries(header() + tail)] == ["name"]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=512), st.integers(0, 511))
 def test_any_damage_is_either_read_or_a_format_error(noise: bytes, place: int) -> None:
     data = bytearray(archive(member("a", b"1"), member(LONG, b"2")))
