@@ -146,6 +146,7 @@ def test_what_newc_cannot_say_is_refused(items: tuple[Entry, ...]) -> None:
         newc(b"a", 0o170000) + TRAILER,
         newc(b"a" * 5000, 0o100644) + TRAILER,
         TRAILER + b"more",
+        newc(b"../a", 0o100644) + TRAILER,
     ],
 )
 def test_damaged_archives_are_refused(data: bytes) -> None:

@@ -16,9 +16,11 @@ from linuxkit_rules.digest import Digest
 from linuxkit_rules.errors import FormatError
 from linuxkit_rules.formats.entry import Entry, Kind, Slice
 from linuxkit_rules.formats.streams import Copy, SupportsWrite
+from linuxkit_rules.formats.tar_header import normal, raw, text
 
 MAGIC = b"070701"
 TRAILER = b"TRAILER!!!"
+_MAGIC_CRC = b"070702"
 
 # c_magic c_ino c_mode c_uid c_gid c_nlink c_mtime c_filesize c_maj c_min c_rmaj c_rmin c_namesize c_chksum
 HEADER = struct.Struct("6s" + 13 * "8s")
@@ -33,6 +35,7 @@ _TYPES = {
 }
 _KINDS = {value: kind for kind, value in _TYPES.items()}
 _MAX = 2**32 - 1
+_HEX = frozenset(b"0123456789abcdefABCDEF")
 _LONGEST_NAME = 4096  # PATH_MAX, with the NUL
 
 
@@ -66,8 +69,8 @@ def write(entries: Iterable[Entry], out: SupportsWrite, copy: Copy) -> int:
 
 
 def _member(out: SupportsWrite, entry: Entry, inode: int, links: int, copy: Copy) -> int:
-    name = _raw(entry.path) or b"."
-    content = _raw(entry.link) if entry.kind is Kind.SYMLINK else entry.content
+    name = raw(entry.path) or b"."
+    content = raw(entry.link) if entry.kind is Kind.SYMLINK else entry.content
     size = len(content) if isinstance(content, bytes) else content.size
     _check(entry, name, size)
     header = _header(
@@ -115,10 +118,6 @@ def _check(entry: Entry, name: bytes, size: int) -> None:
         raise FormatError("no name for a member of a cpio archive", where=entry.path[:100])
     if not all(0 <= value <= _MAX for value in (entry.uid, entry.gid, entry.major, entry.minor)):
         raise FormatError("an owner or a device number of more than 32 bits", where=entry.path)
-
-
-def _raw(name: str) -> bytes:
-    return name.encode("utf-8", "surrogateescape")
 
 
 def read(file: BinaryIO, blob: Digest | None = None) -> Iterator[Entry]:
@@ -173,16 +172,8 @@ class _Reader:
 
     def member(self) -> _Member | None:
         """Give the next member, or None for the trailer."""
-        header = self._pushed + self._take(HEADER.size - len(self._pushed))
-        self._pushed = b""
-        where = f"byte {self._position - HEADER.size}"
-        magic, *fields = HEADER.unpack(header)
-        if magic not in (MAGIC, b"070702"):
-            raise FormatError("not the header of a newc cpio archive", where=where)
-        try:
-            ino, mode, uid, gid, nlink, mtime, size, maj, min_, rmaj, rmin, length, _ = map(_hex, fields)
-        except ValueError:
-            raise FormatError("not a number in the header of a cpio archive", where=where) from None
+        where = f"byte {self._position - len(self._pushed)}"
+        ino, mode, uid, gid, nlink, mtime, size, maj, minor, rmaj, rmin, length, _ = self._header(where)
         if not 1 < length <= _LONGEST_NAME:
             raise FormatError(f"a name of {length} bytes in a cpio archive", where=where)
         name = self._take(length)[:-1]
@@ -192,14 +183,24 @@ class _Reader:
         kind = _KINDS.get(mode & 0o170000)
         if kind is None:
             raise FormatError(f"a member of type {mode & 0o170000:o} in a cpio archive", where=where)
-        content, path = self._content(size, kind), name.decode("utf-8", "surrogateescape")
-        link = ""
+        content, link = self._content(size, kind), ""
         if kind is Kind.SYMLINK and isinstance(content, bytes):
-            content, link = b"", content.decode("utf-8", "surrogateescape")
-        path = "" if path == "." else path.removeprefix("./").strip("/")
-        inode = (maj, min_, ino) if nlink > 1 and kind is Kind.FILE else None
+            content, link = b"", text(content)
+        path = normal(text(name))
+        inode = (maj, minor, ino) if nlink > 1 and kind is Kind.FILE else None
         entry = Entry(path, kind, mode & 0o7777, uid, gid, mtime, link, rmaj, rmin, (), content)
         return _Member(entry, inode)
+
+    def _header(self, where: str) -> list[int]:
+        """Give the numbers of the next header."""
+        header = self._pushed + self._take(HEADER.size - len(self._pushed))
+        self._pushed = b""
+        magic, *fields = HEADER.unpack(header)
+        if magic not in (MAGIC, _MAGIC_CRC):
+            raise FormatError("not the header of a newc cpio archive", where=where)
+        if not all(_HEX.issuperset(field) for field in fields):
+            raise FormatError("not a number in the header of a cpio archive", where=where)
+        return [int(field, 16) for field in fields]
 
     def _content(self, size: int, kind: Kind) -> bytes | Slice:
         content: bytes | Slice
@@ -221,12 +222,3 @@ class _Reader:
         if len(data) < size and not short:
             raise FormatError("the cpio archive ends too early", where=f"byte {self._position}")
         return data
-
-
-_HEX = frozenset(b"0123456789abcdefABCDEF")
-
-
-def _hex(field: bytes) -> int:
-    if not _HEX.issuperset(field):
-        raise ValueError(field)
-    return int(field, 16)
