@@ -46,7 +46,7 @@ def _build_grammar(grammar: argparse.ArgumentParser) -> None:
     grammar.add_argument("--name", help="the outputs' name (the last FILE's)")
     grammar.add_argument("--dir", default=".", help="folder of the outputs (this one)")
     grammar.add_argument(
-        "--image-layout", action="append", default=[], metavar="DIR", help="an OCI image layout, searched first"
+        "--image-layout", action="append", default=[], metavar="DIR", help="OCI image layout, searched first"
     )
     grammar.add_argument("--jobs", "-j", type=_positive, default=os.cpu_count() or 1, help="steps at once")
 
@@ -66,7 +66,7 @@ def _lock_grammar(grammar: argparse.ArgumentParser) -> None:
     grammar.set_defaults(command=lock)
     grammar.add_argument("folders", nargs="*", metavar="DIR", help="components of your own (the library)")
     grammar.add_argument("--suite", action="append", default=[], help="a Debian suite (bookworm)")
-    grammar.add_argument("--output", type=Path, help="the lock to write (LINUXKIT_PACKAGE_LOCK, or the library's)")
+    grammar.add_argument("--output", type=Path, help="the lock to write (the library's)")
 
 
 def build(options: argparse.Namespace) -> int:

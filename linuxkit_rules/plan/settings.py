@@ -13,9 +13,9 @@ from linuxkit_rules.formats.compression import Compression
 class Settings:
     """Settings of one build.
 
-    ``arch`` is amd64 or arm64; segments are packed by ``compression`` at ``level``; Debian packages are pinned
-    by the file ``package_lock``; ``layouts`` are OCI image layouts searched, by full reference, before any
-    registry.
+    ``arch`` is amd64 or arm64; segments are packed by ``compression`` at ``level``; Debian packages are
+    pinned by the file ``package_lock``; ``layouts`` are OCI image layouts searched, by full reference, before
+    any registry; ``home`` is what ``~`` in the ``source:`` of a file stands for.
     """
 
     arch: str = "amd64"
@@ -23,3 +23,4 @@ class Settings:
     level: int = 3
     package_lock: Path = LIBRARY_LOCK
     layouts: tuple[Path, ...] = field(default=())
+    home: Path | None = None

@@ -26,6 +26,8 @@ from linuxkit_rules.store.memory import Result
 Node = Any
 """A node of SCons, which carries no types."""
 
+Nodes = Sequence[Node]
+
 
 class Action(_ActionAction):  # type: ignore[misc]
     """An action of ours: prints its own lines, turns our errors into one clean line."""
@@ -39,7 +41,7 @@ class Action(_ActionAction):  # type: ignore[misc]
     def __str__(self) -> str:
         return type(self).__name__
 
-    def strfunction(self, target: Sequence[Node], source: Sequence[Node], env: Any, executor: Any = None) -> str:
+    def strfunction(self, target: Nodes, source: Nodes, env: Any, executor: Any = None) -> str:
         """Give the line that ``scons -n`` and error messages show."""
         return f"{type(self).__name__} {target[0]}"
 
@@ -72,7 +74,7 @@ class Action(_ActionAction):  # type: ignore[misc]
 class RunStage(Action):
     """Runs the step that a descriptor target stands for, and writes the descriptor."""
 
-    def strfunction(self, target: Sequence[Node], source: Sequence[Node], env: Any, executor: Any = None) -> str:
+    def strfunction(self, target: Nodes, source: Nodes, env: Any, executor: Any = None) -> str:
         """Name the stage and what it works on."""
         step: Step = target[0].attributes.linuxkit_step
         return f"{step.stage.name} {step.name}"
@@ -100,7 +102,7 @@ class RunStage(Action):
 class Deliver(Action):
     """Copies a blob out of the store to the file that the user asked for; the old file stays until then."""
 
-    def strfunction(self, target: Sequence[Node], source: Sequence[Node], env: Any, executor: Any = None) -> str:
+    def strfunction(self, target: Nodes, source: Nodes, env: Any, executor: Any = None) -> str:
         """Name the file."""
         return f"deliver {target[0]}"
 

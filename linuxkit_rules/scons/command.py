@@ -20,6 +20,7 @@ from typing import Any
 import SCons.Script
 
 from linuxkit_rules.errors import LinuxKitError
+from linuxkit_rules.scons import tool
 from linuxkit_rules.scons.settings import store_root
 
 _SCONSTRUCT = Path(__file__).with_name("SConstruct.moby")
@@ -58,14 +59,11 @@ def _environment() -> dict[str, str]:
 
 def declare(argument: str) -> None:
     """Declare what the request asks for; called by the packaged SConstruct."""
-    from linuxkit_rules.scons.tool import generate
-
     request = Request(**json.loads(argument))
-    SCons.Script.SConsignFile(str(Path(request.state) / "sconsign"))  # type: ignore[attr-defined]
-    env = SCons.Script.Environment(tools=[], LINUXKIT_STATE=request.state, **request.variables)
-    generate(env)
+    SCons.Script.SConsignFile(str(Path(request.state) / "sconsign"))
+    env = SCons.Script.Environment(tools=[tool.generate], LINUXKIT_STATE=request.state, **request.variables)
     try:
-        nodes = env.LinuxKitImage(f"{request.folder}/{request.name}", list(request.files), list(request.formats))
-    except SCons.Script.UserError as error:  # type: ignore[attr-defined]
-        raise SystemExit(f"moby: {error}") from None
-    SCons.Script.Default(nodes)  # type: ignore[attr-defined]
+        target = f"{request.folder}/{request.name}"
+        SCons.Script.Default(tool.declare(env, target, request.files, request.formats))
+    except LinuxKitError as error:
+        sys.exit(f"moby: {error}")

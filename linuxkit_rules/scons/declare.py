@@ -1,6 +1,7 @@
 """Steps become targets: each step a small descriptor file, each output a real file.
 
-A step that two images share is declared once.  A descriptor whose blobs have left the store is always rebuilt.
+A step that two images share is declared once.  A descriptor whose blobs have left the store is always
+rebuilt.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Declarations:
         return candidate
 
     def _whole(self, path: Path) -> bool:
-        """Whether the descriptor at ``path`` may be trusted; True where there is none, for SCons builds it then."""
+        """Whether the descriptor at ``path`` may be trusted, or is not there, so that SCons builds it."""
         try:
             return self.engine.memory.whole(decode(path.read_bytes()))
         except FileNotFoundError:

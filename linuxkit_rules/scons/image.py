@@ -32,11 +32,14 @@ class Image:
         self._engine = engine_of(env)
         self._declared = declarations(self._engine)
 
-    def declare(self, output: Output) -> list[Node]:
-        """Declare the output's files; raise LinuxKitError where the YAML is at fault or a file is taken."""
-        targets = {suffix: self._folder.File(self._name + suffix) for suffix in output.suffixes}
-        for target in targets.values():
+    def claim(self, output: Output) -> None:
+        """Note that the output's files are its own; raise UsageError where another format has one."""
+        for target in self._targets(output).values():
             self._declared.claim(target, output.name)
+
+    def declare(self, output: Output) -> list[Node]:
+        """Declare the output's files; raise LinuxKitError where the YAML is at fault."""
+        targets = self._targets(output)
         if any(source.has_builder() for source in self._sources):
             return self._generate(output, targets)
         state = self._env["LINUXKIT_STATE"]
@@ -47,8 +50,17 @@ class Image:
             for suffix, target in targets.items()
         ]
 
+    def _targets(self, output: Output) -> dict[str, Node]:
+        return {suffix: self._folder.File(self._name + suffix) for suffix in output.suffixes}
+
     def _plan(self) -> Parts:
-        return plan([_readable(source) for source in self._sources], self._name, self._settings)
+        files = {str(source): _readable(source) for source in self._sources}
+        return plan(files, self._name, self._settings, self._exists)
+
+    def _exists(self, path: Path) -> bool:
+        """Whether a local file is there, or a target that has been declared makes it."""
+        node = self._node(path)
+        return bool(node.has_builder() or node.exists() or node.srcnode().exists())
 
     def _node(self, path: Path) -> Node:
         """Give the node of a local file, in the variant folder where the YAML's own node lies in one."""
@@ -59,7 +71,7 @@ class Image:
         return self._env.File(str(path))
 
     def _generate(self, output: Output, targets: Mapping[str, Node]) -> list[Node]:
-        """Declare the files of a YAML that is itself built: one node plans and runs all when the YAML is there."""
+        """Declare the files of a YAML that is itself built: one node plans and runs all once it is there."""
 
         def make(paths: Sequence[Path]) -> None:
             steps = output.steps(self._plan())
@@ -76,7 +88,8 @@ class Image:
 
         settings = self._env.Value(canonical_json([output.name, as_json(self._settings)]).decode())
         builder = Builder(action=Generate(), source_scanner=ScannerBase(scan, name="linuxkit"))
-        nodes: list[Node] = builder(self._env, target=list(targets.values()), source=[*self._sources, settings])
+        sources = [*self._sources, settings]
+        nodes: list[Node] = builder(self._env, target=list(targets.values()), source=sources)
         for node in nodes:
             node.attributes.linuxkit_make = make
         self._env.Precious(nodes)
@@ -85,5 +98,5 @@ class Image:
 
 
 def _readable(source: Node) -> Path:
-    """Where a YAML can be read while SConscripts are: in the source folder, before a variant folder is filled."""
+    """Where a YAML can be read while SConscripts are: a variant folder may not be filled yet."""
     return Path(source.rfile().get_abspath() if source.exists() else source.srcnode().get_abspath())

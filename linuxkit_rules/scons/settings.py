@@ -89,7 +89,7 @@ def _engine(root: Path, mirror: str, trace: str) -> Engine:
 
 
 def _reporter(trace: Path | None) -> Callable[[Event], None]:
-    """Give what prints the steps that run, and the graph's steps that need not; ``trace`` gets all, as JSON lines."""
+    """Give what prints the steps; the file ``trace`` gets all of them, as lines of JSON."""
     lock = threading.Lock()
 
     def report(event: Event) -> None:

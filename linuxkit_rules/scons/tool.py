@@ -9,15 +9,15 @@ Construction variables: ``linuxkit_rules.scons.settings.DEFAULTS``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-import SCons.Errors
 import SCons.Script
 from SCons.Util import flatten
 
-from linuxkit_rules.errors import LinuxKitError, UsageError
+from linuxkit_rules.errors import LinuxKitError
 from linuxkit_rules.outputs.base import Output
 from linuxkit_rules.outputs.registry import by_file, by_name, suffixes
 from linuxkit_rules.scons.actions import Node
@@ -46,22 +46,30 @@ def linuxkit_image(
 
     ``target`` is the file of one format, known by its suffix (``out/redisos.iso``), or, where ``formats`` are
     named, the files' common beginning (``out/redisos``).  ``source`` is a YAML or several, merged in order.
-    ``overrides`` set ``LINUXKIT_*`` variables for this image.
+    ``overrides`` set ``LINUXKIT_*`` variables for this image.  A user's fault ends SCons with status 2.
     """
-    scope = env.Override(overrides) if overrides else env
     try:
-        folder, name, outputs = _wanted(scope, target, formats)
-        image = Image(scope, folder, name, [scope.File(item) for item in flatten([source])])
-        return [node for output in outputs for node in image.declare(output)]
+        return declare(env.Override(overrides) if overrides else env, target, source, formats)
     except LinuxKitError as error:
-        raise SCons.Errors.UserError(str(error)) from None
+        # SCons's own UserError would add a line that names this file as the place of the fault.
+        print(f"\nscons: *** {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def declare(env: Any, target: Any, source: Any, formats: str | Sequence[str]) -> list[Node]:
+    """Do what ``linuxkit_image`` says; raise LinuxKitError."""
+    folder, name, outputs = _wanted(env, target, formats)
+    image = Image(env, folder, name, [env.File(item) for item in flatten([source])])
+    for output in outputs:
+        image.claim(output)
+    return [node for output in outputs for node in image.declare(output)]
 
 
 def linuxkit_outputs(env: Any, folder: Any, source: Any, **overrides: Any) -> list[Node]:
-    """Declare those formats of ``source`` whose files, named after it below ``folder``, the command line asks for.
+    """Declare those formats of ``source`` whose files below ``folder`` the command line asks for.
 
-    Each target costs time even when nothing is to be done, so a format that nobody asked for is not declared;
-    where the command line names no file of this image, its hybrid ISO is.
+    The files are named after the YAML.  Each target costs time even when nothing is to be done, so a format that
+    nobody asked for is not declared; where the command line names no file of this image, its hybrid ISO is.
     """
     yml = env.File(flatten([source])[-1])
     name = PurePath(yml.name).stem
@@ -81,8 +89,9 @@ def _wanted(env: Any, target: Any, formats: str | Sequence[str]) -> tuple[Node, 
 
 
 def _asked(env: Any, base: Node) -> list[str]:
-    """Give the formats one of whose files the command line names, or lies below a folder that it names."""
-    targets = {env.File(item).get_abspath() for item in SCons.Script.COMMAND_LINE_TARGETS if not _is_folder(item)}
+    """Give the formats one of whose files the command line names."""
+    names = [item for item in SCons.Script.COMMAND_LINE_TARGETS if not _is_folder(item)]
+    targets = {env.File(item).get_abspath() for item in names}
     start = base.get_abspath()
     found = {output.name: None for suffix, output in suffixes() if f"{start}{suffix}" in targets}
     return list(found)

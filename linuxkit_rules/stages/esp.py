@@ -36,15 +36,24 @@ def check_cmdline(cmdline: str) -> str:
 def esp_files(tools: Mapping[str, Entry], arch: str, title: str, cmdline: str) -> tuple[File, ...]:
     """Give what an EFI system partition needs besides ``payload`` to boot it by systemd-boot.
 
-    ``tools`` is the file tree of the boot loader's image; ``arch`` is amd64 or arm64.
+    ``tools`` is the file tree of the boot loader's image; ``arch`` is amd64 or arm64, else SpecError.
     """
+    if arch not in _LOADERS:
+        raise SpecError(f"there is no EFI boot loader for {arch}", hint=f"one of {', '.join(_LOADERS)}")
     source, target = _LOADERS[arch]
-    entry = f"title {title}\nlinux /{KERNEL}\ninitrd /{INITRD}\noptions {cmdline}\n"
     return (
         File(target, (tool(tools, source),)),
         File("loader/loader.conf", (_LOADER_CONF,)),
-        File("loader/entries/linuxkit.conf", (entry.encode(),)),
+        File("loader/entries/linuxkit.conf", (_entry(title, cmdline),)),
     )
+
+
+def _entry(title: str, cmdline: str) -> bytes:
+    """Give the one entry; systemd-boot takes quotes around a whole value away, so a quoted one gets others."""
+    options = f'"{cmdline}"' if cmdline[:1] == '"' == cmdline[-1:] else cmdline
+    lines = [f"title {' '.join(title.split())}", f"linux /{KERNEL}", f"initrd /{INITRD}"]
+    lines += [f"options {options}"] if options else []
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
 
 
 def payload(kernel: Slice, initrd: Sequence[Slice]) -> tuple[File, ...]:

@@ -81,17 +81,17 @@ class Iso(Stage):
         """Write the ISO; raise SpecError where the architecture or the command line cannot be booted so."""
         if self.boot is not Boot.EFI and self.arch != "amd64":
             raise SpecError(f"{self.arch} machines have no BIOS", hint="ask for the format iso-efi")
-        tools = _tools(inputs, work)
+        tools, serial = _tools(inputs, work), self._serial(inputs)
         files = self._files(tools, inputs)
         loader = self._loader(tools, work.store)
         image = () if self.boot is Boot.BIOS else (EFI_IMAGE,)
         empty = [*image, *(iso_path(file.path) for file in files)]
         head = master(volume_label(self.title), loader, _ISOLINUX if loader else None, empty)
-        body = self._body(files, self._serial(inputs), len(head))
+        body = self._body(files, serial, len(head))
         extents = {iso_path(path): extent for path, extent in body.extents.items()}
         direct(head, extents | {path: Extent(0, body.size) for path in image}, body.size, FIXED_TIME)
         code = _content(tools, _MBR_CODE, work.store) if loader else _NO_BIOS
-        head[: mbr.SECTOR] = self._mbr(head, body.size, code, self._serial(inputs)).to_bytes()
+        head[: mbr.SECTOR] = self._mbr(head, body.size, code, serial).to_bytes()
         with work.store.writer() as writer:
             writer.write(bytes(head))
             body.write(writer, work.store.copy)

@@ -1,0 +1,63 @@
+"""Stage ``deb``: a Debian package's files, as an index of its data.tar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from linuxkit_rules.debian.deb import unpack_data
+from linuxkit_rules.debian.fetch import fetch
+from linuxkit_rules.debian.index import File
+from linuxkit_rules.debian.lock import Pin
+from linuxkit_rules.debian.mirror import APT, find, url
+from linuxkit_rules.debian.tree import Tree
+from linuxkit_rules.digest import Descriptor
+from linuxkit_rules.errors import FormatError, NetworkError, PackageError
+from linuxkit_rules.stages.stage import Engine, Inputs, Stage
+from linuxkit_rules.stages.unpack import Unpack, load
+from linuxkit_rules.store.blobs import OCTET_STREAM
+from linuxkit_rules.store.memory import Result
+
+
+@dataclass(frozen=True)
+class Deb(Stage):
+    """Fetches the package that ``pin`` says, and indexes its files; no inputs.
+
+    Gives a layer index as the stage ``unpack`` does, and refers to the plain data.tar and to the .deb, which is
+    kept since mirrors drop old versions.  Settings: ``debian_mirror`` (the archive's address; None for the one
+    that apt uses), ``apt_folder`` (/etc/apt), ``offline``.
+    """
+
+    name: ClassVar[str] = "deb"
+    version: ClassVar[int] = 1
+    pin: Pin
+
+    def label(self) -> str:
+        """Name, version and machine."""
+        return f"{self.pin.name} {self.pin.version} {self.pin.arch}"
+
+    def run(self, inputs: Inputs, work: Engine) -> Result:
+        """Fetch and index; raise NetworkError, or PackageError where the package is not sound."""
+        deb = self._fetch(work)
+        try:
+            data = unpack_data(work.store, deb.digest)
+        except FormatError as error:
+            raise PackageError(error.message, where=f"package {self.label()}") from None
+        index = work.run(Unpack(), {"layer": [data]})
+        return Result(index.output, (*index.refers, deb))
+
+    def _fetch(self, work: Engine) -> Descriptor:
+        file = File(self.pin.size, self.pin.digest)
+        kept = Descriptor(OCTET_STREAM, file.digest, file.size)
+        if work.store.has(kept):
+            return kept
+        if work.settings.get("offline"):
+            hint = "build once with the network"
+            raise NetworkError(f"package {self.label()} is not in the store", hint=hint)
+        mirror = find(work.settings.get("debian_mirror"), work.settings.get("apt_folder", APT))
+        return fetch(work.store, url(mirror, self.pin.filename), file)
+
+
+def package_tree(pin: Pin, work: Engine) -> Tree:
+    """Give the files of a pinned package, usr-merged."""
+    return Tree.of(pin.name, load(work.store, work.run(Deb(pin), {}).output))

@@ -1,0 +1,63 @@
+"""A kernel package as LinuxKit's kernel images lay it out: /kernel and /kernel.tar.
+
+https://github.com/linuxkit/linuxkit/blob/master/docs/kernels.md: ``kernel.tar`` holds lib/modules/<version>.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+
+from linuxkit_rules.debian.contents import Contents
+from linuxkit_rules.debian.globs import matches
+from linuxkit_rules.debian.select import KERNEL, MODULES
+from linuxkit_rules.debian.tree import Tree, with_parents
+from linuxkit_rules.errors import PackageError
+from linuxkit_rules.formats import tar
+from linuxkit_rules.formats.compression import Compression, open_reader, sniff
+from linuxkit_rules.formats.entry import Entry, Kind, Slice
+from linuxkit_rules.store.blobs import Store
+from linuxkit_rules.stages.pack import FIXED_TIME, open_blobs
+
+_PACKED = (".ko.xz", ".ko.zst", ".ko.gz")
+_MOST = 256 << 20
+_DROPPED = ("*/build", "*/source")
+
+
+def kernel_layer(tree: Tree, store: Store) -> Iterator[Entry]:
+    """Give ``kernel`` and ``kernel.tar`` of a kernel package; raise PackageError where it holds none."""
+    kernels = sorted(path for path in tree.entries if matches(KERNEL, path))
+    if not kernels:
+        raise PackageError("it holds no kernel", where=f"package {tree.name}")
+    yield replace(tree.entries[kernels[-1]], path="kernel", mode=0o644)
+    with store.writer() as writer, open_blobs(store) as copy:
+        archive = tar.Writer(writer)
+        for entry in _modules(tree, Contents(store)):
+            archive.add(replace(entry, mtime=FIXED_TIME), copy)
+        archive.close()
+        blob = writer.commit()
+    yield Entry("kernel.tar", Kind.FILE, content=Slice(blob.digest, 0, blob.size))
+
+
+def _modules(tree: Tree, contents: Contents) -> Iterator[Entry]:
+    """Give lib/modules, with every module decompressed."""
+    prefix = f"{MODULES}/"
+    paths = [path for path in tree.entries if path.startswith(prefix) and not matches(_DROPPED, path)]
+    for entry in with_parents(tree, paths):
+        if entry.path != "usr":
+            plain = entry if entry.kind is not Kind.FILE else _plain(entry, contents)
+            yield replace(plain, path=plain.path.removeprefix("usr/"))
+
+
+def _plain(entry: Entry, contents: Contents) -> Entry:
+    """Decompress a packed module; the kernel's signature in it stays whole."""
+    if not entry.path.endswith(_PACKED):
+        return entry
+    view = contents.view(entry)
+    if sniff(bytes(view[:6])) is Compression.NONE:
+        return replace(entry, path=entry.path.rpartition(".")[0])
+    data = open_reader(io.BytesIO(view)).read(_MOST + 1)
+    if len(data) > _MOST:
+        raise PackageError(f"a module of more than {_MOST} bytes", where=entry.path)
+    return replace(entry, path=entry.path.rpartition(".")[0], content=data)

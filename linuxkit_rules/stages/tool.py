@@ -1,0 +1,126 @@
+"""Host programs out of locked Debian packages: unpacked once below the store, and run in place.
+
+A tool is a component like any other, in the library's folder ``tools``.  Its programs run by the dynamic linker
+and the libraries of their own packages, so nothing has to be installed and nothing of the host's is loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from linuxkit_rules.debian.lock import Lock
+from linuxkit_rules.debian.machine import machine
+from linuxkit_rules.debian.tree import canonical
+from linuxkit_rules.digest import Descriptor
+from linuxkit_rules.errors import PackageError, StoreError
+from linuxkit_rules.formats import elf
+from linuxkit_rules.formats.entry import Entry, Kind
+from linuxkit_rules.spec.component import load_component
+from linuxkit_rules.stages.component import ComponentImage, overlay
+from linuxkit_rules.stages.pack import open_blobs
+from linuxkit_rules.stages.rootfs import image_tree
+from linuxkit_rules.stages.stage import Engine
+
+LIBRARY = Path(__file__).resolve().parents[1] / "tools"
+"""Where the folders of tools lie, each with its build.yml."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The program ``path`` of the tool unpacked at ``root``."""
+
+    root: Path
+    path: str
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The arguments that start it, before its own; raise PackageError where it is not there."""
+        file = self.root / self.path
+        if not file.is_file():
+            raise PackageError(f"the tool has no program {self.path}", where=str(self.root))
+        found = elf.read(file.read_bytes())
+        if found.interpreter is None:
+            return (str(file),)
+        linker = self.root / canonical(found.interpreter)
+        return (str(linker), "--library-path", ":".join(self._libraries(found.machine)), str(file))
+
+    def _libraries(self, number: int) -> list[str]:
+        known = (machine(arch) for arch in ("amd64", "arm64"))
+        folders = [folder for item in known if item.elf == number for folder in item.libraries]
+        return [str(self.root / folder) for folder in folders if (self.root / folder).is_dir()]
+
+
+def install(engine: Engine, name: str, lock: Lock, arch: str = "amd64", library: Path = LIBRARY) -> Path:
+    """Give the folder in which the tool ``name`` for machines ``arch`` lies unpacked.
+
+    It is made where it is missing.  Raises PackageError where the tool is not locked, and what its packages'
+    fetching raises.
+    """
+    folder = library / name
+    component = load_component(folder / "build.yml")
+    laid, paths = overlay(folder)
+    files = [engine.store.put_file(path) for path in paths]
+    stage = ComponentImage(component, lock.pins(component, arch), arch, laid)
+    return unpack_image(engine, engine.run(stage, {"file": files}).output)
+
+
+def unpack_image(engine: Engine, image: Descriptor) -> Path:
+    """Give the folder ``<store>/tools/<digest>`` with the files of an image of our own; make it where missing.
+
+    Files belong to whoever runs this; set-id bits and devices are left out; absolute links become relative.
+    """
+    target = engine.store.root / "tools" / image.digest.hex
+    if target.is_dir():
+        return target
+    tree = image_tree(image, engine)
+    try:
+        with _beside(target) as folder:
+            _write(tree, folder, engine)
+            with contextlib.suppress(OSError):
+                folder.rename(target)
+    except OSError as error:
+        raise StoreError(f"cannot unpack a tool: {error.strerror}", where=str(target)) from error
+    return target
+
+
+@contextlib.contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``target``; what is left of it goes afterwards."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    base = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
+    try:
+        folder = base / "root"
+        folder.mkdir()
+        yield folder
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def _write(tree: Mapping[str, Entry], folder: Path, engine: Engine) -> None:
+    """Write ``tree``, whose parents come first and whose paths cross no link, below ``folder``."""
+    with open_blobs(engine.store) as copy:
+        for path, entry in tree.items():
+            place = folder / path
+            if entry.kind is Kind.DIRECTORY:
+                place.mkdir(exist_ok=True)
+            elif entry.kind is Kind.SYMLINK:
+                place.symlink_to(_relative(entry))
+            elif entry.kind is Kind.HARDLINK:
+                os.link(folder / entry.link, place)  # noqa: PTH200
+            elif entry.kind is Kind.FILE:
+                with place.open("xb") as out:
+                    copy(entry.content, out)
+                place.chmod(0o755 if entry.mode & 0o111 else 0o644)
+
+
+def _relative(link: Entry) -> str:
+    if not link.link.startswith("/"):
+        return link.link
+    return posixpath.relpath(canonical(link.link), posixpath.dirname(link.path) or ".")

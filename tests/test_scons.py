@@ -1,0 +1,228 @@
+"""The SCons tool as a user meets it, on tiny images of a local layout."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.project import Project
+
+OUTPUTS = ("tiny-kernel", "tiny-initrd.img", "tiny-cmdline")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project.make(tmp_path / "project")
+
+
+def files(project: Project, folder: str = "out") -> dict[str, bytes]:
+    return {name: (project.root / folder / name).read_bytes() for name in OUTPUTS}
+
+
+def test_first_build_makes_the_files_and_the_next_has_nothing_to_do(project: Project) -> None:
+    project.scons()
+    built = files(project)
+    assert built["tiny-kernel"] == b"KERNEL"
+    assert built["tiny-cmdline"] == b"console=ttyS0"
+    assert "is up to date" in project.scons(".")
+    assert project.events == []
+    assert files(project) == built
+
+
+def test_changed_command_runs_bundle_segment_and_join_alone(project: Project) -> None:
+    project.scons()
+    before = files(project)
+    project.edit('"/app", "one"', '"/app", "three"')
+    project.scons()
+    assert project.ran() == ["bundle", "segment", "join"]
+    assert [label for how, stage, label in project.events if stage == "bundle"] == ["containers/services/app"]
+    assert files(project)["tiny-initrd.img"] != before["tiny-initrd.img"]
+    project.edit('"/app", "three"', '"/app", "one"')
+    project.scons()
+    assert project.ran() == []
+    assert files(project) == before
+
+
+def test_comment_in_the_yaml_changes_nothing(project: Project) -> None:
+    project.scons()
+    project.edit("\ninit:", "\n# a comment that moves every line below it\ninit:")
+    assert "is up to date" in project.scons(".")
+
+
+def test_changed_local_file_runs_files_and_join_alone(project: Project) -> None:
+    project.scons()
+    (project.root / "local.txt").write_text("changed\n")
+    project.scons()
+    assert project.ran() == ["files", "join"]
+
+
+def test_fresh_output_folder_comes_from_the_store(project: Project) -> None:
+    project.scons()
+    before = files(project)
+    shutil.rmtree(project.root / "out")
+    project.scons()
+    assert project.ran() == []
+    assert files(project) == before
+
+
+def test_lost_blob_is_made_again(project: Project) -> None:
+    project.scons()
+    before = files(project)
+    shutil.rmtree(project.root / "store")
+    project.scons()
+    assert "join" in project.ran()
+    assert files(project) == before
+
+
+def test_lost_output_is_delivered_again(project: Project) -> None:
+    project.scons()
+    (project.root / "out" / "tiny-kernel").unlink()
+    project.scons()
+    assert project.events == []
+    assert (project.root / "out" / "tiny-kernel").read_bytes() == b"KERNEL"
+
+
+def test_clean_removes_all_that_was_made(project: Project) -> None:
+    project.scons()
+    project.scons("-c")
+    assert [path for path in (project.root / "out").rglob("*") if path.is_file()] == []
+
+
+def test_dry_run_makes_nothing_and_says_what_it_would(project: Project) -> None:
+    printed = project.scons("-n")
+    assert "join initrd" in printed
+    assert not (project.root / "out").exists()
+    assert not (project.root / "store").exists()
+
+
+def test_tree_and_explain_show_the_steps(project: Project) -> None:
+    assert "initrd.json" in project.scons("--tree=all", "-n")
+    project.scons()
+    project.edit('"/app", "one"', '"/app", "four"')
+    assert "four" in project.scons("--debug=explain")
+
+
+def test_parallel_build_gives_the_same_bytes(project: Project, tmp_path: Path) -> None:
+    project.scons()
+    other = Project.make(tmp_path / "elsewhere")
+    old = os.umask(0o077)
+    try:
+        other.scons("-j4", TZ="Asia/Tokyo", LC_ALL="C")
+    finally:
+        os.umask(old)
+    assert files(project) == files(other)
+
+
+def test_silent_build_prints_nothing(project: Project) -> None:
+    assert project.scons("-s") == ""
+
+
+@pytest.mark.parametrize("duplicate", [0, 1])
+def test_variant_folder(project: Project, duplicate: int) -> None:
+    (project.root / "src").mkdir()
+    for name in ("tiny.yml", "local.txt"):
+        (project.root / name).rename(project.root / "src" / name)
+    (project.root / "src" / "SConscript").write_text(
+        'Import("env")\nenv.LinuxKitImage("tiny", "tiny.yml", formats="kernel+initrd")\n'
+    )
+    (project.root / "SConstruct").write_text(
+        "from linuxkit_rules import linuxkit\nenv = Environment(tools=[linuxkit])\n"
+        f'SConscript("src/SConscript", variant_dir="build", duplicate={duplicate}, exports="env")\n'
+    )
+    project.scons()
+    assert files(project, "build")["tiny-kernel"] == b"KERNEL"
+    assert not list((project.root / "src").glob("tiny-*"))
+    assert "is up to date" in project.scons(".")
+
+
+def test_clone_keeps_the_tool_and_may_have_other_settings(project: Project) -> None:
+    with (project.root / "SConstruct").open("a") as file:
+        file.write('other = env.Clone(LINUXKIT_COMPRESSION="gzip")\n')
+        file.write('other.LinuxKitImage("gzip/tiny", "tiny.yml", formats="kernel+initrd")\n')
+    project.scons()
+    assert (project.root / "gzip" / "tiny-initrd.img").read_bytes()[:2] == b"\x1f\x8b"
+    assert (project.root / "out" / "tiny-initrd.img").read_bytes()[:4] == b"\x28\xb5\x2f\xfd"
+
+
+def test_two_images_share_the_steps_that_are_the_same(project: Project) -> None:
+    (project.root / "second.yml").write_text(
+        (project.root / "tiny.yml").read_text().replace('"/app", "one"', '"/app", "five"')
+    )
+    with (project.root / "SConstruct").open("a") as file:
+        file.write('env.LinuxKitImage("out/second", "second.yml", formats="kernel+initrd")\n')
+    project.scons()
+    assert project.ran().count("layout-image") == 3
+    assert project.ran().count("bundle") == 3
+    assert project.ran().count("join") == 2
+
+
+def test_yaml_that_is_built_itself(project: Project) -> None:
+    (project.root / "tiny.yml").rename(project.root / "template")
+    with (project.root / "SConstruct").open("a") as file:
+        file.write('env.Command("tiny.yml", "template", Copy("$TARGET", "$SOURCE"))\n')
+    (project.root / "SConstruct").write_text(
+        "from linuxkit_rules import linuxkit\nenv = Environment(tools=[linuxkit])\n"
+        'yml = env.Command("tiny.yml", "template", Copy("$TARGET", "$SOURCE"))\n'
+        'env.LinuxKitImage("out/tiny", yml, formats="kernel+initrd")\n'
+    )
+    project.scons()
+    assert files(project)["tiny-kernel"] == b"KERNEL"
+    assert "is up to date" in project.scons(".")
+    (project.root / "local.txt").write_text("changed\n")
+    project.scons()
+    assert project.ran() == ["files", "join"]
+    project.edit('"/app", "one"', '"/app", "six"', "template")
+    project.scons()
+    assert project.ran() == ["bundle", "segment", "join"]
+
+
+def test_failed_build_leaves_the_old_output(project: Project) -> None:
+    project.scons()
+    before = files(project)
+    (project.root / "local.txt").unlink()
+    printed = project.scons(check=False)
+    assert "local.txt" in printed
+    assert files(project) == before
+
+
+def test_bad_yaml_is_one_line_with_its_place(project: Project) -> None:
+    project.scons()
+    before = files(project)
+    project.edit("cmdline:", "comandline:")
+    printed = project.scons(check=False)
+    assert "tiny.yml:3:3: " in printed
+    assert "cmdline" in printed
+    assert files(project) == before
+
+
+def test_unknown_image_names_its_place(project: Project) -> None:
+    project.edit("test/init:1", '"@pkg:nosuch"')
+    assert "tiny.yml:5:5: " in project.scons(check=False)
+
+
+def test_two_formats_that_make_the_same_file_are_refused(project: Project) -> None:
+    (project.root / "SConstruct").write_text(
+        "from linuxkit_rules import linuxkit\nenv = Environment(tools=[linuxkit])\n"
+        'env.LinuxKitImage("out/tiny", "tiny.yml", formats=["iso", "iso-bios"])\n'
+    )
+    printed = project.scons(check=False)
+    assert "out/tiny.iso: formats iso and iso-bios both make this file" in printed
+
+
+def test_target_of_no_format_says_which_names_there_are(project: Project) -> None:
+    project.edit(
+        '"out/tiny", "tiny.yml", formats=["kernel+initrd"]', '"out/tiny.img", "tiny.yml"', "SConstruct"
+    )
+    printed = project.scons(check=False)
+    assert "tiny.img" in printed
+    assert ".iso" in printed
+
+
+def test_full_disk_is_one_clear_line(project: Project) -> None:
+    project.scons()
+    before = files(project)
+    project.edit('"/app", "one"', '"/app", "seven"')
+    printed = project.scons(check=False, LINUXKIT_STORE="/proc/no-store")
+    assert "cannot make the store" in printed
+    assert files(project) == before
