@@ -5,7 +5,7 @@ They are two, so that a container's changed command packs a few hundred bytes an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from linuxkit_rules.formats.entry import Entry
@@ -36,12 +36,14 @@ class Segment(PackingStage):
 class ContainerRootfs(PackingStage):
     """Packs the input ``image`` where the container at ``place`` wants it: ``rootfs``, or ``lower``.
 
-    Which of them, the image's label may decide.  Only the first container of an image has its files.
+    Which of them, the image's label may decide.  Only the first container of an image has its files.  ``image``
+    stands for the image in messages.
     """
 
     name: ClassVar[str] = "container-rootfs"
     version: ClassVar[int] = 1
     place: Place
+    image: str = field(default="", compare=False)
 
     def label(self) -> str:
         """The container's directory."""
@@ -50,6 +52,6 @@ class ContainerRootfs(PackingStage):
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Pack the image; raise ImageError where it is not sound, SpecError for a bad label."""
         (image,) = inputs["image"]
-        _, label = read_settings(image, work.store, "")
+        _, label = read_settings(image, work.store, self.image)
         stage = Rootfs(prefix=self.place.root(label), compression=self.compression, level=self.level)
         return work.run(stage, {"image": (image,)})
