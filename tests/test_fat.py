@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import io
 import struct
@@ -95,9 +96,8 @@ def test_a_checker_finds_no_fault(size: int, tmp_path: Path) -> None:
     checker = tool("dosfstools", "usr/sbin/fsck.fat")
     many = tuple(File(f"many/file number {index}.text", (b"%d" % index,)) for index in range(200))
     image = tmp_path / "image"
-    image.write_bytes(
-        written(dataclasses.replace(VOLUME, cluster=512), (*FILES, *many, File("z", (bytes(size),))))
-    )
+    files = (*FILES, *many, File("z", (bytes(size),)))
+    image.write_bytes(written(dataclasses.replace(VOLUME, cluster=512), files))
     result = subprocess.run([*checker, "-v", "-n", str(image)], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
 
@@ -195,10 +195,8 @@ def test_damage_is_an_error_of_format_or_other_contents_and_ends(data: st.DataOb
     raw = bytearray(written(VOLUME, FILES))
     for _ in range(data.draw(st.integers(1, 6))):
         raw[data.draw(st.integers(0, 8191))] = data.draw(st.integers(0, 255))
-    try:
-        read(bytes(raw))
-    except FormatError as error:
-        assert str(error)
+    with contextlib.suppress(FormatError):
+        assert read(bytes(raw)).kind in Kind
 
 
 def test_a_directory_within_itself_is_refused() -> None:

@@ -172,9 +172,9 @@ class Layout:
     def _lay_out(self) -> _Geometry:
         """Give the geometry, and note in ``_clusters`` the first cluster and number of clusters by path."""
         spare = -(-self._volume.spare // self._volume.cluster)
-        kind, clusters = _choose(self._allocate(False) + spare)
+        kind, clusters = _choose(max(1, self._allocate(False) + spare))
         if kind is Kind.FAT32:
-            kind, clusters = Kind.FAT32, max(self._allocate(True) + spare, clusters)
+            clusters = max(self._allocate(True) + spare, clusters)
         return _geometry(kind, clusters, self._per_cluster, self._root.entries(root=True))
 
     def _allocate(self, root: bool) -> int:

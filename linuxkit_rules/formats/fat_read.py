@@ -29,6 +29,7 @@ from linuxkit_rules.formats.fat_names import (
     from_dos_time,
 )
 
+_DEEPEST = 64
 _MOST_ENTRIES = 1 << 16  # in one directory ("FAT Directory Structure")
 _LOWER_BASE, _LOWER_EXTENSION = 0x08, 0x10  # in DIR_NTRes, as Windows NT and Linux write it
 
@@ -75,8 +76,13 @@ class _Reader:
         data = reserved + fats * fat + -(-root * ENTRY_SIZE // sector)
         self._data = data * sector
         self._clusters = ((small or large) - data) // per_cluster
+        if not 0 < self._clusters <= MOST_CLUSTERS[FatKind.FAT32]:
+            raise FormatError(f"a FAT volume of {self._clusters} clusters")
         self.kind = next(kind for kind in FatKind if self._clusters <= MOST_CLUSTERS[kind])
         self._table = _unpack_fat(self.kind, self._fats(reserved * sector, fats, fat * sector))
+        if len(self._table) < self._clusters + 2:
+            raise FormatError("the FAT is too short for its volume")
+        self._seen: set[int] = set()
 
     def contents(self) -> Contents:
         """Read everything."""
@@ -90,8 +96,9 @@ class _Reader:
         return copies.pop()
 
     def _members(self, path: str, cluster: int | None, depth: int) -> Iterator[Entry]:
-        if depth > 64:
-            raise FormatError("directories are nested too deeply", where=path)
+        if depth > _DEEPEST or (cluster is not None and cluster in self._seen):
+            raise FormatError("directories without end", where=path)
+        self._seen.add(cluster or self._root_cluster)
         for name, short in _named(self._raw_directory(cluster)):
             _, attributes, _, _, _, _, _, high, time, date, low, size = SHORT.unpack(short)
             if name in (".", ".."):
@@ -183,7 +190,8 @@ def _unpack_fat(kind: FatKind, data: bytes) -> list[int]:
     if kind is FatKind.FAT32:
         return [value & 0x0FFFFFFF for value in struct.unpack(f"<{len(data) // 4}I", data)]
     entries = []
-    for at in range(0, len(data) - 2, 3):
+    data += bytes(-len(data) % 3)
+    for at in range(0, len(data), 3):
         triple = int.from_bytes(data[at : at + 3], "little")
         entries += [triple & 0xFFF, triple >> 12]
     return entries

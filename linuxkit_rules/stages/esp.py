@@ -49,7 +49,7 @@ def esp_files(tools: Mapping[str, Entry], arch: str, title: str, cmdline: str) -
 
 
 def _entry(title: str, cmdline: str) -> bytes:
-    """Give the one entry; systemd-boot takes quotes around a whole value away, so a quoted one gets others."""
+    """Give the one entry; systemd-boot takes quotes around a value away, so a quoted one gets others."""
     options = f'"{cmdline}"' if cmdline[:1] == '"' == cmdline[-1:] else cmdline
     lines = [f"title {' '.join(title.split())}", f"linux /{KERNEL}", f"initrd /{INITRD}"]
     lines += [f"options {options}"] if options else []
