@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path, PurePath
 
+from linuxkit_rules import host
 from linuxkit_rules.errors import LinuxKitError, UsageError
 
 FAILED = 1
@@ -88,6 +89,27 @@ def build(options: argparse.Namespace) -> int:
         state=state_folder(store, options.dir, name),
     )
     return FAILED if run_scons(request, options.jobs) else 0
+
+
+def lock(options: argparse.Namespace) -> int:
+    """``moby lock``: resolve and pin Debian packages."""
+    from linuxkit_rules.debian.lock import LIBRARY_LOCK, load_lock
+    from linuxkit_rules.plan.update import SUITES, Update, locked_gpgv, update_folder, update_library
+
+    if options.output and len(options.folders) > 1:
+        raise UsageError("--output takes one lock", hint="give one DIR, or leave --output out")
+    engine = host.engine()
+    gpgv = locked_gpgv(engine, load_lock(LIBRARY_LOCK), host.host_arch())
+    update = Update(engine, gpgv, tuple(options.suite) or SUITES, report=_tell)
+    for folder in options.folders:
+        update_folder(update, Path(folder), options.output)
+    if not options.folders:
+        update_library(update, options.output or host.package_lock())
+    return 0
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _stem(file: str) -> str:

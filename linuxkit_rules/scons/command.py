@@ -20,8 +20,8 @@ from typing import Any
 import SCons.Script
 
 from linuxkit_rules.errors import LinuxKitError
+from linuxkit_rules.host import store_root
 from linuxkit_rules.scons import tool
-from linuxkit_rules.scons.settings import store_root
 
 _SCONSTRUCT = Path(__file__).with_name("SConstruct.moby")
 

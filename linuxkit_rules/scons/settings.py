@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import json
 import os
-import platform
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +19,7 @@ import SCons.Action
 
 from linuxkit_rules.errors import UsageError
 from linuxkit_rules.formats.compression import Compression
+from linuxkit_rules.host import checked_arch, store_root
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.stages.stage import Engine, Event
 from linuxkit_rules.store.blobs import Store
@@ -36,26 +36,10 @@ DEFAULTS: dict[str, str] = {
 }
 """Every construction variable, and its value where neither SConstruct nor environment sets it."""
 
-_ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}
-
 
 def set_defaults(env: Any) -> None:
     """Give each ``LINUXKIT_*`` variable a value unless the SConstruct has."""
     env.SetDefault(**{name: os.environ.get(name, value) for name, value in DEFAULTS.items()})
-
-
-def host_arch() -> str:
-    """Give this machine's architecture in Debian's and OCI's word: amd64 or arm64."""
-    machine = platform.machine()
-    return _ARCHES.get(machine, machine)
-
-
-def store_root(text: str) -> Path:
-    """Give the store's folder: ``text``, or the user's cache folder (XDG base directory specification)."""
-    if text:
-        return Path(text).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(base) / "linuxkit_rules"
 
 
 def settings_of(env: Any) -> Settings:
@@ -65,9 +49,10 @@ def settings_of(env: Any) -> Settings:
     layouts = env["LINUXKIT_IMAGE_LAYOUTS"]
     names = layouts.split(os.pathsep) if isinstance(layouts, str) else layouts
     settings = Settings(
-        arch=_arch(env["LINUXKIT_ARCH"]),
+        arch=checked_arch(str(env["LINUXKIT_ARCH"])),
         compression=compression,
         level=level,
+        home=Path.home(),
         layouts=tuple(Path(env.Dir(name).get_abspath()) for name in names if name),
     )
     return replace(settings, package_lock=Path(env.File(lock).get_abspath())) if lock else settings
@@ -113,10 +98,3 @@ def _compression(text: str) -> tuple[Compression, int]:
         raise UsageError(
             f"LINUXKIT_COMPRESSION={text!r} is no way of packing", hint=f"one of {names}, and :LEVEL"
         ) from None
-
-
-def _arch(text: str) -> str:
-    arch = text or host_arch()
-    if arch not in _ARCHES.values():
-        raise UsageError(f"LINUXKIT_ARCH={arch!r} is not supported", hint="amd64 or arm64")
-    return arch

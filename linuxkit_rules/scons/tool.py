@@ -68,8 +68,8 @@ def declare(env: Any, target: Any, source: Any, formats: str | Sequence[str]) ->
 def linuxkit_outputs(env: Any, folder: Any, source: Any, **overrides: Any) -> list[Node]:
     """Declare those formats of ``source`` whose files below ``folder`` the command line asks for.
 
-    The files are named after the YAML.  Each target costs time even when nothing is to be done, so a format that
-    nobody asked for is not declared; where the command line names no file of this image, its hybrid ISO is.
+    The files are named after the YAML.  Each target costs time even when nothing is to be done, so a format
+    that nobody asked for is not declared; where the command line names none, the hybrid ISO is.
     """
     yml = env.File(flatten([source])[-1])
     name = PurePath(yml.name).stem

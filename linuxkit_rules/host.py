@@ -1,0 +1,49 @@
+"""What this machine and its user say: architecture, where the store lies, settings of the environment."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+from linuxkit_rules.debian.lock import LIBRARY_LOCK
+from linuxkit_rules.errors import UsageError
+from linuxkit_rules.stages.stage import Engine
+from linuxkit_rules.store.blobs import Store
+
+_ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def host_arch() -> str:
+    """Give this machine's architecture in Debian's and OCI's word: amd64 or arm64."""
+    machine = platform.machine()
+    return _ARCHES.get(machine, machine)
+
+
+def checked_arch(text: str) -> str:
+    """Give ``text``, or this machine's where it is empty; raise UsageError for an unknown one."""
+    arch = text or host_arch()
+    if arch not in _ARCHES.values():
+        raise UsageError(f"the architecture {arch!r} is not supported", hint="amd64 or arm64")
+    return arch
+
+
+def store_root(text: str, environment: Mapping[str, str] = os.environ) -> Path:
+    """Give the store's folder: ``text``, or the user's cache folder (XDG base directory specification)."""
+    if text:
+        return Path(text).expanduser().absolute()
+    base = environment.get("XDG_CACHE_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "linuxkit_rules"
+
+
+def engine(environment: Mapping[str, str] = os.environ) -> Engine:
+    """Give the engine that the ``LINUXKIT_*`` variables of the environment describe."""
+    settings = {"debian_mirror": environment.get("LINUXKIT_DEBIAN_MIRROR") or None}
+    return Engine(Store(store_root(environment.get("LINUXKIT_STORE", ""))), settings=settings)
+
+
+def package_lock(environment: Mapping[str, str] = os.environ) -> Path:
+    """Give the lock of the library's packages: ``LINUXKIT_PACKAGE_LOCK``, or the one that comes with it."""
+    text = environment.get("LINUXKIT_PACKAGE_LOCK", "")
+    return Path(text).expanduser() if text else LIBRARY_LOCK
