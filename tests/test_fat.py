@@ -109,7 +109,7 @@ def test_spare_room_is_left_and_is_free() -> None:
 
 
 def test_long_names_are_as_the_specification_shows() -> None:
-    """Its example, "The quick brown.fox": two long entries before THEQUI~1.FOX, checksum and order included."""
+    """Its example, "The quick brown.fox": two long entries before THEQUI~1.FOX, checksum and order too."""
     short = fat_names.short_name("The quick brown.fox", ())
     assert short == b"THEQUI~1FOX"
     raw = fat_names.entries("The quick brown.fox", short, 0x20, 5, 7, (0, 0x21))

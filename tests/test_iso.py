@@ -143,7 +143,7 @@ def test_an_efi_image_too_large_for_16_bits_of_sectors_reaches_to_the_end(engine
 
 @pytest.mark.parametrize("boot", [Boot.BIOS, Boot.HYBRID])
 def test_isolinux_is_told_where_it_lies(engine: Engine, boot: Boot) -> None:
-    """Boot information table (isolinux, "boot-info-table"): PVD, file, length, sum of words from byte 64 on."""
+    """The boot information table: place of PVD and file, length, sum of words from byte 64 on."""
     iso = make(engine, boot)
     loader, original = at(iso, "/ISOLINUX/ISOLINUX.BIN"), ISOLINUX["usr/lib/ISOLINUX/isolinux.bin"]
     words = [int.from_bytes(original[place : place + 4], "little") for place in range(64, len(original), 4)]
