@@ -27,6 +27,7 @@ MAX_ALIASED = 100_000
 
 Scalar: TypeAlias = bool | int | float | str | None
 _TAG = "tag:yaml.org,2002:"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML may have been built without libyaml
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INTEGER = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))")
 _WORDS: dict[str, Scalar] = {
@@ -84,7 +85,7 @@ def parse(text: bytes | str, name: str) -> Node:
         raise SpecError(f"the file is larger than {MAX_BYTES >> 20} MiB", where=name)
     composer = _Composer(name)
     try:
-        node = composer.document(yaml.parse(data, Loader=yaml.CSafeLoader))
+        node = composer.document(yaml.parse(data, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name

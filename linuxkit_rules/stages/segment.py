@@ -36,8 +36,8 @@ class Segment(PackingStage):
 class ContainerRootfs(PackingStage):
     """Packs the input ``image`` where the container at ``place`` wants it: ``rootfs``, or ``lower``.
 
-    Which of them, the image's label may decide.  Only the first container of an image has its files.  ``image``
-    stands for the image in messages.
+    Which of them, the image's label may decide.  Only the first container of an image has its files.
+    ``image`` stands for the image in messages.
     """
 
     name: ClassVar[str] = "container-rootfs"
