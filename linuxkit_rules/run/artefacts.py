@@ -69,16 +69,15 @@ def find(name: str, firmware: Firmware | None = None, places: Sequence[Path] = P
     if Path(name).is_file():
         return _explicit(Path(name), firmware)
     wanted = [firmware] if firmware else [Firmware.BIOS, Firmware.UEFI]
-    looked: list[str] = []
-    for choice in wanted:
+    forms = [(choice, form) for choice in wanted for form in _FORMATS if choice in form.firmwares]
+    for choice, form in forms:
         for place in places:
-            for form in _FORMATS:
-                path = place / f"{name}{form.suffix}"
-                if choice in form.firmwares and path.is_file():
-                    return Artefact(form.medium(path), choice)
-                looked.append(str(path))
-    text = ", ".join(dict.fromkeys(looked))
-    raise RunError(f"there is nothing to run by the name {name!r}", hint=f"looked for {text}")
+            path = place / f"{name}{form.suffix}"
+            if path.is_file():
+                return Artefact(form.medium(path), choice)
+    files = ", ".join(dict.fromkeys(f"{name}{form.suffix}" for _, form in forms))
+    folders = " and ".join(str(place) for place in places)
+    raise RunError(f"there is nothing to run by the name {name!r}", hint=f"looked in {folders} for {files}")
 
 
 def _explicit(path: Path, firmware: Firmware | None) -> Artefact:

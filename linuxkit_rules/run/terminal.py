@@ -16,7 +16,7 @@ from types import FrameType
 
 from linuxkit_rules.errors import RunError
 from linuxkit_rules.run.artefacts import find
-from linuxkit_rules.run.machine import Firmware, Machine, Port
+from linuxkit_rules.run.machine import Cd, Disk, Firmware, Machine, Port
 from linuxkit_rules.run.qemu import Qemu
 from linuxkit_rules.run.running import Running, start
 
@@ -30,13 +30,17 @@ _TYPED_AHEAD = 1 << 16  # bytes of a file or pipe on standard input that are kep
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What ``moby run`` is asked for; ``memory`` in MiB; ``name`` as ``artefacts.find`` takes it."""
+    """What ``moby run`` is asked for; ``memory`` in MiB; ``name`` as ``artefacts.find`` takes it.
+
+    ``disk`` attaches an ISO as a USB disk instead of a CD.
+    """
 
     name: str
     arch: str = "amd64"
     memory: int = 1024
     cpus: int = 1
     uefi: bool = False
+    disk: bool = False
     ports: tuple[Port, ...] = ()
     accelerator: str = "tcg"
 
@@ -75,8 +79,11 @@ class Keyboard:
 def machine(options: RunOptions) -> Machine:
     """Give the machine that the options describe; raise RunError where there is no such artefact."""
     artefact = find(options.name, Firmware.UEFI if options.uefi else None)
+    medium = artefact.medium
+    if options.disk and isinstance(medium, Cd):
+        medium = Disk(medium.image, bus="usb")
     return Machine(
-        medium=artefact.medium,
+        medium=medium,
         arch=options.arch,
         memory=options.memory,
         cpus=options.cpus,
