@@ -82,7 +82,8 @@ class File:
 class Container:
     """An entry of onboot, onshutdown or services.
 
-    ``where`` is its place in the YAML; ``places`` pairs paths below it (``binds[1]``) with theirs.
+    ``where`` is its place in the YAML; ``places`` pairs paths below it (``binds[1]``) with theirs;
+    ``path`` is the container's own (``services[0]``).
     """
 
     name: str = key(check=checks.container_name)
@@ -91,10 +92,15 @@ class Container:
     where: str = hidden("")
     base: str = hidden("")
     places: tuple[tuple[str, str], ...] = hidden(())
+    path: str = hidden("")
 
     def place(self, path: str) -> str:
         """Give ``file:line:column`` of ``path`` in this container, or of the container."""
         return dict(self.places).get(path, self.where)
+
+    def fault(self, path: str, message: str, hint: str | None = None) -> SpecError:
+        """Give the error that says ``message`` of ``path`` in this container."""
+        return SpecError(f"{self.path}.{path}: {message}", where=self.place(path), hint=hint)
 
 
 def _containers(decoder: Decoder, node: Node, path: str) -> tuple[Container, ...]:
@@ -113,7 +119,14 @@ def _container(decoder: Decoder, node: Node, path: str) -> Container:
         for name, where in decoder.places.items()
         if name.startswith(prefix)
     )
-    return Container(**own, config=ImageConfig(**config), where=node.where, base=decoder.base, places=places)
+    return Container(
+        **own,
+        config=ImageConfig(**config),
+        where=node.where,
+        base=decoder.base,
+        places=places,
+        path=path,
+    )
 
 
 def _files(decoder: Decoder, node: Node, path: str) -> tuple[File, ...]:

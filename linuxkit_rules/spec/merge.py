@@ -68,22 +68,25 @@ def _twice(what: str, items: Sequence[Container | Volume]) -> list[LinuxKitError
 
 def _unknown_ids(spec: Spec) -> list[LinuxKitError]:
     ids = {"", "root", *spec.ids()}
-    named: list[tuple[str, object]] = []
-    for _, _, item in spec.containers():
-        config = item.config
-        named += [(item.place("uid"), config.uid), (item.place("gid"), config.gid)]
-        named += [
-            (item.place(f"additionalGids[{index}]"), value)
-            for index, value in enumerate(config.additionalGids or ())
-        ]
-    for file in spec.files:
-        named += [(file.where, file.uid), (file.where, file.gid)]
     hint = "a name stands for a container of this image; write a number otherwise"
-    return [
-        SpecError(f"no container is named {value!r}", where=where, hint=hint)
-        for where, value in named
-        if isinstance(value, str) and value not in ids
-    ]
+
+    def unknown(value: object) -> bool:
+        return isinstance(value, str) and value not in ids
+
+    faults: list[LinuxKitError] = []
+    for _, _, item in spec.containers():
+        groups = {
+            f"additionalGids[{index}]": name for index, name in enumerate(item.config.additionalGids or ())
+        }
+        named = {"uid": item.config.uid, "gid": item.config.gid, **groups}
+        for path, value in named.items():
+            if unknown(value):
+                faults.append(item.fault(path, f"no container is named {value!r}", hint))
+    for file in spec.files:
+        for value in filter(unknown, (file.uid, file.gid)):
+            message = f"{file.path}: no container is named {value!r}"
+            faults.append(SpecError(message, where=file.where, hint=hint))
+    return faults
 
 
 def _under_files(files: Sequence[File]) -> list[LinuxKitError]:
@@ -128,33 +131,32 @@ def bind_volumes(container: Container, volumes: Sequence[Volume]) -> tuple[Image
         for index, bind in enumerate(binds):
             source, *rest = bind.split(":")
             options = rest[1].split(",") if len(rest) > 1 else []
-            volume = _volume(source, options, known, container.place(f"{name}[{index}]"), faults)
-            items.append(":".join([volume.merged, *rest]) if volume else bind)
+            check(f"{name}[{index}]", source, options)
+            items.append(":".join([known[source].merged, *rest]) if source in known else bind)
         return tuple(items)
+
+    def check(path: str, source: str, options: Sequence[str]) -> None:
+        problem = _volume_problem(source, options, known)
+        if problem:
+            faults.append(container.fault(path, *problem))
 
     config = container.config
     for index, mount in enumerate(config.mounts or ()):
         if mount.type == "bind":
-            _volume(mount.source, mount.options, known, container.place(f"mounts[{index}]"), faults)
+            check(f"mounts[{index}]", mount.source, mount.options)
     binds, more = replaced("binds", config.binds), replaced("binds.add", config.binds_add)
     return dataclasses.replace(config, binds=binds, binds_add=more), faults
 
 
-def _volume(
-    source: str,
-    options: Sequence[str],
-    known: Mapping[str, Volume],
-    where: str,
-    faults: list[LinuxKitError],
-) -> Volume | None:
+def _volume_problem(
+    source: str, options: Sequence[str], known: Mapping[str, Volume]
+) -> tuple[str, str] | None:
+    """Give message and hint where ``source`` is no path, and no volume that may be used so."""
     if source.startswith("/"):
         return None
-    volume = known.get(source)
-    if volume is None:
+    if source not in known:
         hint = f"volumes: {', '.join(known)}" if known else "write an absolute path, or add the volume"
-        faults.append(SpecError(f"{source!r} is neither a path nor a volume", where=where, hint=hint))
-        return None
-    if volume.readonly and ("ro" not in options or "rw" in options):
-        message = f"the volume {source!r} is read-only"
-        faults.append(SpecError(message, where=where, hint="add the option ro"))
-    return volume
+        return f"{source!r} is neither a path nor a volume", hint
+    if known[source].readonly and ("ro" not in options or "rw" in options):
+        return f"the volume {source!r} is read-only", "add the option ro"
+    return None
