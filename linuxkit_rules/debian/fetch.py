@@ -63,7 +63,9 @@ def _stream(store: Store, url: str, wanted: Descriptor) -> None:
         try:
             writer.commit(expect=wanted.digest)
         except StoreError as error:
-            raise PackageError(f"the mirror gives another file than the lock names: {error.message}", where=url) from None
+            raise PackageError(
+                f"the mirror gives another file than the lock names: {error.message}", where=url
+            ) from None
 
 
 def _body(url: str) -> bytes:

@@ -67,7 +67,9 @@ class Lock:
             return ()
         needs = self.components.get(name)
         if needs is None:
-            raise PackageError(f"component {name} is not in {self.where}", where=_place(component), hint=_HINT)
+            raise PackageError(
+                f"component {name} is not in {self.where}", where=_place(component), hint=_HINT
+            )
         if arch not in component.arch:
             raise PackageError(f"component {name} is not made for {arch}", where=_place(component))
         if needs.recipe != recipe(component) or arch not in needs.packages:
@@ -118,7 +120,8 @@ def parse_lock(text: str, where: str) -> Lock:
 def format_lock(lock: Lock) -> str:
     """Give the lock's text, always the same for equal locks."""
     components = [
-        f"  {json.dumps(name)}: {_group(_needs_rows(needs), 4)}" for name, needs in sorted(lock.components.items())
+        f"  {json.dumps(name)}: {_group(_needs_rows(needs), 4)}"
+        for name, needs in sorted(lock.components.items())
     ]
     packages = [
         f"  {json.dumps(arch)}: {_group(_pin_rows(group.values()), 4)}"
@@ -144,7 +147,9 @@ def _pin(name: str, value: Any) -> Pin:
 
 def _needs_rows(needs: Needs) -> list[str]:
     rows = [f'"recipe": {json.dumps(str(needs.recipe))}']
-    return rows + [f"{json.dumps(arch)}: {json.dumps(list(names))}" for arch, names in sorted(needs.packages.items())]
+    return rows + [
+        f"{json.dumps(arch)}: {json.dumps(list(names))}" for arch, names in sorted(needs.packages.items())
+    ]
 
 
 def _pin_rows(pins: Iterable[Pin]) -> list[str]:

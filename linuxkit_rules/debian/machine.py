@@ -45,4 +45,6 @@ def machine(arch: str) -> Machine:
     try:
         return _MACHINES[arch]
     except KeyError:
-        raise PackageError(f"there is no architecture {arch!r}", hint=f"one of {', '.join(_MACHINES)}") from None
+        raise PackageError(
+            f"there is no architecture {arch!r}", hint=f"one of {', '.join(_MACHINES)}"
+        ) from None

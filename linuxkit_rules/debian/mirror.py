@@ -18,7 +18,9 @@ APT = Path("/etc/apt")
 """Where apt keeps its configuration."""
 
 _SECURITY_POOL = "pool/updates/"
-_ONE_LINE = re.compile(r"deb\s+(?:\[(?P<options>[^]]*)\]\s*)?(?P<uri>\S+)\s+(?P<suite>\S+)(?:\s+(?P<parts>.*))?")
+_ONE_LINE = re.compile(
+    r"deb\s+(?:\[(?P<options>[^]]*)\]\s*)?(?P<uri>\S+)\s+(?P<suite>\S+)(?:\s+(?P<parts>.*))?"
+)
 _HINT = "set LINUXKIT_DEBIAN_MIRROR to the address of a Debian mirror, such as http://<host>/debian"
 
 

@@ -14,9 +14,10 @@ from linuxkit_rules.debian.contents import Contents
 from linuxkit_rules.debian.globs import matches
 from linuxkit_rules.debian.index import Index, Package
 from linuxkit_rules.debian.machine import Machine
-from linuxkit_rules.debian.select import choose, has_kernel
+from linuxkit_rules.debian.select import choose, declared, has_kernel
 from linuxkit_rules.debian.tree import Tree
 from linuxkit_rules.errors import LinuxKitError, PackageError
+from linuxkit_rules.formats.entry import Kind
 from linuxkit_rules.spec.component import Component
 
 _DEPTH = 3
@@ -43,11 +44,14 @@ class Resolver:
             for item in component.packages:
                 tree = self.open_tree(self._package(self.machine.expand(item.name)))
                 trees[tree.name] = tree
-            chosen = choose(component, self.machine, trees, self.contents, self._search(trees, component))
+            named = declared(component, self.machine, trees)
+            chosen = choose(component, self.machine, trees, self.contents, self._search(trees))
         except LinuxKitError as error:
             place = f"component {component.image}" + (f", {error.where}" if error.where else "")
             raise PackageError(error.message, where=place, hint=error.hint) from error
-        return tuple(self._package(name) for name in sorted(chosen))
+        # What is excluded in the end may still be needed, as the certificates of which a bundle is made.
+        used = {name for name, paths in named.items() if any(_is_file(trees[name], path) for path in paths)}
+        return tuple(self._package(name) for name in sorted(used.union(chosen)))
 
     def _package(self, name: str) -> Package:
         found = self.index.get(name)
@@ -73,7 +77,7 @@ class Resolver:
         for level in self._levels(package):
             yield from (item for item in level if matches((pattern,), item.name))
 
-    def _search(self, trees: dict[str, Tree], component: Component) -> Callable[[Need], Tree | None]:
+    def _search(self, trees: dict[str, Tree]) -> Callable[[Need], Tree | None]:
         """Give a function that looks for what is needed among the dependencies, the nearest first."""
         probe = Closure(self.machine, self.contents, {})
 
@@ -99,9 +103,15 @@ class Resolver:
             yield level
 
 
+def _is_file(tree: Tree, path: str) -> bool:
+    return tree.entries[path].kind is not Kind.DIRECTORY
+
+
 def _likeness(package: str, soname: str) -> tuple[bool, bool, str]:
     """Sort packages by how much they look as if they held ``soname``."""
     stem = soname.rpartition("/")[2].partition(".so")[0].lower().replace("_", "-")
-    alike = package.startswith(stem) or (stem in ("libc", "libm", "libdl", "libpthread") and package == "libc6")
+    alike = package.startswith(stem) or (
+        stem in ("libc", "libm", "libdl", "libpthread") and package == "libc6"
+    )
     alike = alike or (soname.startswith(("/", "ld-linux")) and package == "libc6")
     return not alike, not package.startswith("lib"), package

@@ -63,9 +63,7 @@ def choose(
 def prune(tree: Tree, paths: set[str]) -> set[str]:
     """Leave out directories of which nothing is left; those that the package itself has empty stay."""
     full = {path.rpartition("/")[0] for path in tree.entries}
-    kept = {
-        path for path in paths if tree.entries[path].kind is not Kind.DIRECTORY or path not in full
-    }
+    kept = {path for path in paths if tree.entries[path].kind is not Kind.DIRECTORY or path not in full}
     for path in tuple(kept):
         while path := path.rpartition("/")[0]:
             kept.add(path)

@@ -103,7 +103,9 @@ class _Image:
 
     def segments(self) -> Iterator[_Segment]:
         for row in self.table(self.programs, _PROGRAM[self.bits]):
-            yield _Segment(row[0], *((row[1], row[2], row[4]) if self.bits == 32 else (row[2], row[3], row[5])))
+            yield _Segment(
+                row[0], *((row[1], row[2], row[4]) if self.bits == 32 else (row[2], row[3], row[5]))
+            )
 
     def string(self, table: memoryview, offset: int) -> str:
         """Read the NUL-terminated string at ``offset`` of a string table."""

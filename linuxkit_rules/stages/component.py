@@ -92,7 +92,9 @@ class ComponentImage(Stage):
         except LinuxKitError as error:
             place = f"component {self.component.image}" + (f", {error.where}" if error.where else "")
             raise type(error)(error.message, where=place, hint=error.hint) from error
-        written = [(layer.origin, write_layer(layer.entries, work.store)) for layer in layers if layer.entries]
+        written = [
+            (layer.origin, write_layer(layer.entries, work.store)) for layer in layers if layer.entries
+        ]
         return save(work.store, self._config(written), tuple(item for _, item in written))
 
     def _trees(self, target: Machine, work: Engine) -> dict[str, Tree]:

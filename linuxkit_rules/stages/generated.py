@@ -51,7 +51,9 @@ def _above(path: str) -> Iterator[str]:
 
 def _accounts(users: tuple[User, ...], groups: tuple[Group, ...]) -> Iterator[tuple[str, Entry]]:
     """Give passwd(5), shadow(5) without passwords, group(5) and nsswitch.conf(5); root is always in."""
-    everyone = sorted({user.name: user for user in (_ROOT, *users)}.values(), key=lambda user: (user.uid, user.name))
+    everyone = sorted(
+        {user.name: user for user in (_ROOT, *users)}.values(), key=lambda user: (user.uid, user.name)
+    )
     own = {user.name: Group(user.name, _gid(user)) for user in everyone}
     named = {**own, **{group.name: group for group in groups}}
     everybody = sorted(named.values(), key=lambda group: (group.gid, group.name))

@@ -17,10 +17,12 @@ from linuxkit_rules.errors import PackageError
 from linuxkit_rules.formats import tar
 from linuxkit_rules.formats.compression import Compression, open_reader, sniff
 from linuxkit_rules.formats.entry import Entry, Kind, Slice
-from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.stages.pack import FIXED_TIME, open_blobs
+from linuxkit_rules.store.blobs import Store
 
-_PACKED = (".ko.xz", ".ko.zst", ".ko.gz")
+PACKED = (".ko.xz", ".ko.zst", ".ko.gz")
+"""How the names of packed modules end."""
+
 _MOST = 256 << 20
 _DROPPED = ("*/build", "*/source")
 
@@ -46,13 +48,13 @@ def _modules(tree: Tree, contents: Contents) -> Iterator[Entry]:
     paths = [path for path in tree.entries if path.startswith(prefix) and not matches(_DROPPED, path)]
     for entry in with_parents(tree, paths):
         if entry.path != "usr":
-            plain = entry if entry.kind is not Kind.FILE else _plain(entry, contents)
+            plain = entry if entry.kind is not Kind.FILE else plain_module(entry, contents)
             yield replace(plain, path=plain.path.removeprefix("usr/"))
 
 
-def _plain(entry: Entry, contents: Contents) -> Entry:
-    """Decompress a packed module; the kernel's signature in it stays whole."""
-    if not entry.path.endswith(_PACKED):
+def plain_module(entry: Entry, contents: Contents) -> Entry:
+    """Decompress a packed module, other files stay as they are; the signature in a module stays whole."""
+    if not entry.path.endswith(PACKED):
         return entry
     view = contents.view(entry)
     if sniff(bytes(view[:6])) is Compression.NONE:

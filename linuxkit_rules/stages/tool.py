@@ -113,7 +113,7 @@ def _write(tree: Mapping[str, Entry], folder: Path, engine: Engine) -> None:
             elif entry.kind is Kind.SYMLINK:
                 place.symlink_to(_relative(entry))
             elif entry.kind is Kind.HARDLINK:
-                os.link(folder / entry.link, place)  # noqa: PTH200
+                os.link(folder / entry.link, place)
             elif entry.kind is Kind.FILE:
                 with place.open("xb") as out:
                     copy(entry.content, out)

@@ -1,0 +1,167 @@
+"""Stages ``module-index`` and ``modules``: a kernel's modules, cut to those that are needed, as a segment.
+
+LinuxKit unpacks a kernel image's kernel.tar at the root (docs/kernels.md).  Here only the modules that were asked
+for come along, with what they need; modprobe's files are made anew for them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from linuxkit_rules.debian.contents import Contents
+from linuxkit_rules.debian.tree import canonical
+from linuxkit_rules.digest import Descriptor, canonical_json
+from linuxkit_rules.errors import FormatError, ImageError
+from linuxkit_rules.formats import elf
+from linuxkit_rules.formats.entry import Entry, Kind
+from linuxkit_rules.formats.kmod import Module, module, name_of
+from linuxkit_rules.formats.kmod import Modules as KernelModules
+from linuxkit_rules.stages.kernel import copy_member
+from linuxkit_rules.stages.kernel_image import PACKED, plain_module
+from linuxkit_rules.stages.pack import FIXED_TIME, PackingStage, pack, parents
+from linuxkit_rules.stages.rootfs import image_tree
+from linuxkit_rules.stages.stage import Engine, Inputs, Stage
+from linuxkit_rules.stages.unpack import Unpack, load
+from linuxkit_rules.store.memory import Result
+
+LOAD_LIST = "etc/modules-load.d/linuxkit.conf"
+"""Names of the modules that init loads, one a line (modules-load.d(5))."""
+
+_VERSION = re.compile(r"(lib/modules/[^/]+)/")
+_MADE = re.compile(
+    r"modules\.(?:dep|alias|softdep|symbols|devname)(?:\.bin)?|modules\.builtin\.(?:bin|alias\.bin)"
+)
+
+
+@dataclass(frozen=True)
+class ModuleIndex(Stage):
+    """Reads every module of the input ``layer-index`` (of a kernel.tar): path to depends, softdeps, aliases."""
+
+    name: ClassVar[str] = "module-index"
+    version: ClassVar[int] = 1
+
+    def run(self, inputs: Inputs, work: Engine) -> Result:
+        """Index; raise ImageError where a module is damaged."""
+        (index,) = inputs["layer-index"]
+        contents = Contents(work.store)
+        found = [_read(entry, contents) for entry in load(work.store, index) if _is_module(entry)]
+        rows = [[item.path, item.depends, item.softdeps, item.aliases] for item in found]
+        return Result(work.store.put(canonical_json(rows)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modules(PackingStage):
+    """Packs the modules of the one input ``image`` (a kernel image's manifest) that ``roots`` need.
+
+    ``roots`` None: all of them, and all else that is in the archive ``member``.  Inputs ``init``, if there are
+    any, are the init images: where their /lib is a link to usr/lib, as in images of ours, the modules go
+    there; without these inputs they do too.
+    """
+
+    name: ClassVar[str] = "modules"
+    version: ClassVar[int] = 1
+    roots: tuple[str, ...] | None = None
+    member: str = "kernel.tar"
+
+    def label(self) -> str:
+        """The modules asked for."""
+        return "all" if self.roots is None else " ".join(self.roots)
+
+    def run(self, inputs: Inputs, work: Engine) -> Result:
+        """Cut and pack; raise PackageError for a module that the kernel does not have."""
+        (image,) = inputs["image"]
+        index = work.run(Unpack(), {"layer": [copy_member(image, self.member, work)]})
+        entries = load(work.store, index.output)
+        known = _known(work, index.output, entries)
+        made = list(self._entries(entries, known, Contents(work.store)))
+        merged = all(_is_merged(item, work) for item in inputs.get("init", ()))
+        placed = _placed(made, merged=merged)
+        return Result(pack(placed, work.store, self.compression, self.level))
+
+    def _entries(self, entries: list[Entry], known: KernelModules, contents: Contents) -> Iterator[Entry]:
+        """Give the segment's files and links; directories above them are left to ``_placed``."""
+        base = _base(entries)
+        if self.roots is None and (
+            base is None or any(item.path == f"{base}/modules.dep" for item in entries)
+        ):
+            yield from entries
+            return
+        if base is None:
+            raise ImageError(f"{self.member} of the kernel image has no lib/modules/<version>")
+        chosen = known.closure(self.roots) if self.roots is not None else known.all()
+        paths = {f"{base}/{item.path}" for item in chosen}
+        for entry in entries:
+            if _plain_path(entry.path) in paths:
+                yield plain_module(entry, contents)
+            elif self._kept(entry, base):
+                yield entry
+        for name, text in known.files(chosen):
+            yield _file(f"{base}/{name}", text)
+        if self.roots is not None:
+            loaded = sorted({name for root in self.roots for name in known.root(root)})
+            yield _file(LOAD_LIST, "".join(f"{name}\n" for name in loaded))
+
+    def _kept(self, entry: Entry, base: str) -> bool:
+        """Whether a member that is no module comes along: of a cut tree only the list of what is built in."""
+        if self.roots is None:
+            return not _MADE.fullmatch(entry.path.rpartition("/")[2])
+        return entry.path == f"{base}/modules.builtin"
+
+
+def _is_module(entry: Entry) -> bool:
+    return entry.kind is Kind.FILE and _plain_path(entry.path).endswith(".ko")
+
+
+def _plain_path(path: str) -> str:
+    return path.rpartition(".")[0] if path.endswith(PACKED) else path
+
+
+def _read(entry: Entry, contents: Contents) -> Module:
+    """Read what a module says of itself; its path is counted from lib/modules/<version>."""
+    found = _VERSION.search(entry.path)
+    path = _plain_path(entry.path)[found.end() if found else 0 :]
+    plain = plain_module(entry, contents)
+    try:
+        return module(path, elf.modinfo(contents.view(plain)))
+    except FormatError as error:
+        raise ImageError(error.message, where=f"kernel module {entry.path}") from None
+
+
+def _known(work: Engine, index: Descriptor, entries: list[Entry]) -> KernelModules:
+    """Give the kernel's modules from their index and the list modules.builtin."""
+    rows = json.loads(work.store.read(work.run(ModuleIndex(), {"layer-index": [index]}).output.digest))
+    contents = Contents(work.store)
+    builtin = next((entry for entry in entries if entry.path.endswith("/modules.builtin")), None)
+    lines = bytes(contents.view(builtin)).decode().split() if builtin else []
+    found = (Module(path, *(tuple(item) for item in rest)) for path, *rest in rows)
+    return KernelModules(found, (name_of(line) for line in lines))
+
+
+def _base(entries: Iterable[Entry]) -> str | None:
+    """Give the folder lib/modules/<version>."""
+    return next((found[1] for entry in entries if (found := _VERSION.match(entry.path))), None)
+
+
+def _is_merged(image: Descriptor, work: Engine) -> bool:
+    lib = image_tree(image, work).get("lib")
+    return lib is None or lib.kind is Kind.SYMLINK
+
+
+def _placed(entries: Iterable[Entry], *, merged: bool) -> list[Entry]:
+    """Put lib below usr where that is merged, and give every entry its directories, sorted, with one time."""
+    tree: dict[str, Entry] = {}
+    for entry in entries:
+        path = canonical(entry.path) if merged else entry.path
+        for above in parents(path.rpartition("/")[0]):
+            tree.setdefault(above.path, above)
+        if entry.path:
+            tree[path] = replace(entry, path=path, mtime=FIXED_TIME)
+    return [tree[path] for path in sorted(tree)]
+
+
+def _file(path: str, text: str) -> Entry:
+    return Entry(path, Kind.FILE, 0o644, content=text.encode())
