@@ -36,7 +36,7 @@ def test_changed_command_runs_bundle_segment_and_join_alone(project: Project) ->
     project.edit('"/app", "one"', '"/app", "three"')
     project.scons()
     assert project.ran() == ["bundle", "segment", "join"]
-    assert [label for how, stage, label in project.events if stage == "bundle"] == ["containers/services/app"]
+    assert [label for how, stage, label in project.events if stage == "bundle"] == ["services/app/bundle"]
     assert files(project)["tiny-initrd.img"] != before["tiny-initrd.img"]
     project.edit('"/app", "three"', '"/app", "one"')
     project.scons()

@@ -83,7 +83,7 @@ def realise(step: Step, engine: Engine, done: dict[Step, Result] | None = None) 
             )
             for item in step.inputs
         )
-        results[step] = engine.run(step.stage, gather(pairs))
+        results[step] = engine.run(step.stage, gather(pairs), step.name)
     return results[step]
 
 

@@ -121,7 +121,9 @@ class _Planner:
         if image and kernel.tar != "none":
             roots = self._sources.modules() if self._sources.is_component(kernel.image) else None
             stage = Modules(roots=roots, member=kernel.tar or "kernel.tar", **self._packing)
-            yield Step("kernel/modules", stage, inputs(("image", image)))
+            places = zip(self._spec.init, self._spec.init_places, strict=True)
+            init = [("init", step) for text, where in places if (step := self._image(text, where))]
+            yield Step("kernel/modules", stage, inputs(("image", image), *init))
 
     def _containers(self) -> Iterator[Step]:
         images = {id(item): self._image(item.image, item.where) for _, _, item in self._spec.containers()}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import SCons.Action
 import SCons.Errors
 from SCons.Action import _ActionAction
 
@@ -75,9 +76,9 @@ class RunStage(Action):
     """Runs the step that a descriptor target stands for, and writes the descriptor."""
 
     def strfunction(self, target: Nodes, source: Nodes, env: Any, executor: Any = None) -> str:
-        """Name the stage and what it works on."""
+        """Name the stage and the step where nothing is run; else the engine's report tells more."""
         step: Step = target[0].attributes.linuxkit_step
-        return f"{step.stage.name} {step.name}"
+        return "" if SCons.Action.execute_actions else f"{step.stage.name} {step.name}"
 
     def get_presig(self, target: Sequence[Node], source: Any, env: Any, executor: Any = None) -> bytes:
         """Sign by the stage's name and version."""
@@ -89,7 +90,8 @@ class RunStage(Action):
         step: Step = targets[0].attributes.linuxkit_step
         engine: Engine = targets[0].attributes.linuxkit_engine
         pairs = zip((item.role for item in step.inputs), sources, strict=False)
-        result = engine.run(step.stage, gather((role, self._read(node, engine)) for role, node in pairs))
+        inputs = gather((role, self._read(node, engine)) for role, node in pairs)
+        result = engine.run(step.stage, inputs, step.name)
         Path(targets[0].get_abspath()).write_bytes(encode(result))
 
     @staticmethod

@@ -90,11 +90,9 @@ def _wanted(env: Any, target: Any, formats: str | Sequence[str]) -> tuple[Node, 
 
 def _asked(env: Any, base: Node) -> list[str]:
     """Give the formats one of whose files the command line names."""
-    names = [item for item in SCons.Script.COMMAND_LINE_TARGETS if not _is_folder(item)]
-    targets = {env.File(item).get_abspath() for item in names}
-    start = base.get_abspath()
-    found = {output.name: None for suffix, output in suffixes() if f"{start}{suffix}" in targets}
-    return list(found)
+    files = {base.dir.File(base.name + suffix): suffix for suffix, _ in suffixes()}
+    nodes = [env.File(item) for item in SCons.Script.COMMAND_LINE_TARGETS if not _is_folder(item)]
+    return list(dict.fromkeys(by_file(f"x{files[node]}")[0].name for node in nodes if node in files))
 
 
 def _is_folder(text: Any) -> bool:

@@ -113,15 +113,18 @@ class Engine:
         self._guard = threading.Lock()
         self._thread = threading.local()
 
-    def run(self, stage: Stage, inputs: Inputs) -> Result:
-        """Give the stage's result, from memory where it is there; two threads never run one recipe twice."""
+    def run(self, stage: Stage, inputs: Inputs, label: str = "") -> Result:
+        """Give the stage's result, from memory where it is there; two threads never run one recipe twice.
+
+        ``label`` is what reports call the step, instead of the stage's own label.
+        """
         recipe = key(stage, inputs)
         with self._guard:
             lock = self._locks.setdefault(recipe, threading.Lock())
         with lock:
             known = self.memory.get(recipe)
             depth = getattr(self._thread, "depth", 0)
-            self.report(Event("hit" if known else "run", stage.name, stage.label(), depth))
+            self.report(Event("hit" if known else "run", stage.name, label or stage.label(), depth))
             if known is not None:
                 return known
             self._thread.depth = depth + 1
