@@ -6,10 +6,10 @@ from linuxkit_rules.debian.version import Version
 from linuxkit_rules.errors import PackageError
 
 # In the order that `dpkg --compare-versions` gives.
-ORDERED = [
-    "0~~", "0~", "0", "0+", "1.0~~a", "1.0~rc1-1", "1.0~rc1-1+b1", "1.0", "1.0-0+b1", "1.0-1~deb12u1", "1.0-1",
-    "1.0-1+b1", "1.0-1+deb12u1", "1.0-2", "1.0a-1", "1.0+dfsg-1", "1.0.1-1", "1.2", "1.10", "1:0.1", "2:0.0.1-1",
-]  # fmt: skip
+ORDERED = """0~~ 0~ 0 0+ 1.0~~a 1.0~rc1-1 1.0~rc1-1+b1 1.0
+1.0-0+b1 1.0-1~deb12u1 1.0-1 1.0-1+b1 1.0-1+deb12u1 1.0-2 1.0a-1 1.0+dfsg-1
+1.0.1-1 1.2 1.10 1:0.1 2:0.0.1-1
+""".split()  # noqa: SIM905 - reads better
 
 
 @pytest.mark.parametrize(("low", "high"), itertools.combinations(ORDERED, 2))

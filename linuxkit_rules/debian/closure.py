@@ -1,7 +1,7 @@
 """What programs need to run: the libraries that the dynamic linker would load, and the linker itself.
 
-ld.so(8): https://man7.org/linux/man-pages/man8/ld.so.8.html, "Description" says where it looks.  Plug-ins that
-a program opens by itself (dlopen) are not seen here; a component names them among its files.
+ld.so(8), https://man7.org/linux/man-pages/man8/ld.so.8.html, says where it looks.  Plug-ins that a program
+opens by itself (dlopen) are not seen here; a component names them among its files.
 """
 
 from __future__ import annotations

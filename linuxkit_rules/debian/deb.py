@@ -1,6 +1,6 @@
 """The .deb package: an ar archive of debian-binary, control.tar and data.tar.
 
-deb(5): https://manpages.debian.org/bookworm/dpkg-dev/deb.5.en.html
+deb(5).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Globs over paths, as build.yml writes them.
 
-``*`` and ``?`` stay within one name, ``[…]`` is one of some signs, ``**`` crosses slashes: ``usr/share/**`` is
-the folder and all in it, ``**/x.so`` every x.so at any depth.
+``*`` and ``?`` stay within one name, ``[…]`` is one of some signs, ``**`` crosses slashes: ``usr/share/**``
+is the folder and all in it, ``**/x.so`` every x.so at any depth.
 """
 
 from __future__ import annotations

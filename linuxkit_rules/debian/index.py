@@ -1,6 +1,6 @@
 """A Debian archive's indexes: Release and Packages.
 
-Debian repository format: https://wiki.debian.org/DebianRepository/Format
+Debian's wiki, DebianRepository/Format; Debian Policy Manual, chapter 7 for relationships.
 """
 
 from __future__ import annotations

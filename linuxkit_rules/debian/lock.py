@@ -27,7 +27,7 @@ _HINT = "run `moby lock`"
 
 @dataclass(frozen=True, slots=True, order=True)
 class Pin:
-    """One package, exactly: ``filename`` is relative to the archive, ``size`` in bytes, ``digest`` of the .deb.
+    """One package, exactly: ``filename`` in the archive, ``size`` in bytes, and ``digest`` of the .deb.
 
     ``arch`` is the package's own: ``all`` where it is the same for every machine.
     """

@@ -1,6 +1,6 @@
 """Where Debian's packages come from: a mirror that is set, or the one that the machine's own apt uses.
 
-sources.list(5): https://manpages.debian.org/bookworm/apt/sources.list.5.en.html, one-line and deb822 style.
+sources.list(5): the one-line and the deb822 style.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Stanzas of fields, as Debian's control files, indexes and sources lists have them.
 
-deb822(5): https://manpages.debian.org/bookworm/dpkg-dev/deb822.5.en.html
+deb822(5).
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """A package's files: usr-merged, chosen by globs, links followed.
 
-File Hierarchy of Debian since bookworm: https://wiki.debian.org/UsrMerge - /bin, /sbin, /lib and /lib64 are
-links into /usr, whatever a package's own paths say.
+Since bookworm Debian's /bin, /sbin, /lib and /lib64 are links into /usr, whatever a package's own paths say.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ class Tree:
         raise PackageError("symbolic links without end", where=f"package {self.name}: {path}")
 
     def select(self, globs: Iterable[str] | None) -> set[str]:
-        """Give the paths that ``globs`` name, and what links among them lead to; without globs, what is of use.
+        """Give the paths that ``globs`` name and what their links lead to; without globs, all that is of use.
 
         Raises PackageError where a glob names nothing.
         """

@@ -1,6 +1,6 @@
 """Debian package versions and their order.
 
-Debian Policy Manual, section 5.6.12: https://www.debian.org/doc/debian-policy/ch-controlfields.html#version
+Debian Policy Manual, section 5.6.12.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The ar archive, as far as Debian packages use it.
 
-deb(5): https://manpages.debian.org/bookworm/dpkg-dev/deb.5.en.html and ar(5): the common format, member names of
-at most 16 characters, optionally ended by a slash, no symbol table and no long names.
+deb(5) and ar(5): the common format, member names of at most 16 characters, optionally ended by a slash, no
+symbol table and no long names.
 """
 
 from __future__ import annotations

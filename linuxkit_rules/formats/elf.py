@@ -1,7 +1,7 @@
 """ELF: what a program needs to be loaded, and what a kernel module says of itself.
 
-System V ABI, "Object Files" (https://www.sco.com/developers/gabi/latest/contents.html): chapter 4 the ELF header
-and section header table, chapter 5 the program header and the dynamic section.  Reading only; every offset and
+System V ABI, https://www.sco.com/developers/gabi/latest/contents.html: chapter 4 has the ELF header and the
+section header table, chapter 5 the program header and the dynamic section.  Reading only; every offset and
 count is checked against the bytes that are there.
 """
 
@@ -31,7 +31,8 @@ _MOST_HEADERS = 65_536
 _MOST_ENTRIES = 65_536
 _LONGEST_STRING = 4_096
 
-# e_type e_machine e_version e_entry e_phoff e_shoff e_flags e_ehsize e_phentsize e_phnum e_shentsize e_shnum e_shstrndx
+# e_type e_machine e_version e_entry e_phoff e_shoff e_flags e_ehsize e_phentsize e_phnum e_shentsize e_shnum
+# e_shstrndx
 _HEADER = {32: "HHIIIIIHHHHHH", 64: "HHIQQQIHHHHHH"}
 # 32: p_type p_offset p_vaddr p_paddr p_filesz …; 64: p_type p_flags p_offset p_vaddr p_paddr p_filesz …
 _PROGRAM = {32: "IIIIIIII", 64: "IIQQQQQQ"}

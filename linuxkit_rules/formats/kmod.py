@@ -66,8 +66,8 @@ class Modules:
     def closure(self, roots: Iterable[str]) -> tuple[Module, ...]:
         """Give ``roots`` and all that they need, hard or soft, sorted by path.
 
-        Raises PackageError for a root that the kernel has neither as module nor built in, and for a dependency
-        that it lacks.  A soft dependency may be a name or an alias, and may be missing.
+        Raises PackageError for a root that the kernel has neither as module nor built in, and for a
+        dependency that it lacks.  A soft dependency may be a name or an alias, and may be missing.
         """
         found: dict[str, Module] = {}
         todo = [name for root in roots for name in self.root(root)]

@@ -107,7 +107,7 @@ def locked_gpgv(engine: Engine, lock: Lock, arch: str = "amd64") -> Gpgv:
 
 
 def library(root: Path = _LIBRARY) -> list[Component]:
-    """Read all components and tools of the library; raise ErrorList, or PackageError for a name given twice."""
+    """Read all components and tools of the library; raise ErrorList with all faults."""
     return components(sorted([*root.glob("pkg/*/build.yml"), *root.glob("tools/*/build.yml")]))
 
 

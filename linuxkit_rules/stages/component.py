@@ -139,8 +139,8 @@ class ComponentImage(Stage):
 def overlay(folder: Path) -> tuple[tuple[LaidOver, ...], tuple[Path, ...]]:
     """List a component's ``rootfs/``: what is laid over, and the local files of those that are no links.
 
-    ``folder`` is the component's.  Both are in the order of paths.  Raises SpecError for a file that is neither
-    a file, a directory nor a link.
+    ``folder`` is the component's.  Both are in the order of paths.  Raises SpecError for what is neither a
+    file, a directory nor a link.
     """
     base = folder / "rootfs"
     found = sorted(_walk(base, base)) if base.is_dir() else []

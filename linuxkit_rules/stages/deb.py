@@ -23,9 +23,9 @@ from linuxkit_rules.store.memory import Result
 class Deb(Stage):
     """Fetches the package that ``pin`` says, and indexes its files; no inputs.
 
-    Gives a layer index as the stage ``unpack`` does, and refers to the plain data.tar and to the .deb, which is
-    kept since mirrors drop old versions.  Settings: ``debian_mirror`` (the archive's address; None for the one
-    that apt uses), ``apt_folder`` (/etc/apt), ``offline``.
+    Gives a layer index as the stage ``unpack`` does, and refers to the plain data.tar and to the .deb, which
+    is kept since mirrors drop old versions.  Settings: ``debian_mirror`` (the archive's address; None for the
+    one that apt uses), ``apt_folder`` (/etc/apt), ``offline``.
     """
 
     name: ClassVar[str] = "deb"

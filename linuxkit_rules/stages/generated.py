@@ -1,4 +1,4 @@
-"""What maintainer scripts would have made, and a component asks for: accounts, directories, links, CA bundle."""
+"""What maintainer scripts would have made and a component asks for: accounts, directories, links, CA bundle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ CA_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 
 _CERTIFICATES = "usr/share/ca-certificates/"
 _ROOT = User("root", 0, 0, "/root", "/bin/sh", "root")
-_NSSWITCH = b"passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n"
+_NSSWITCH = b"""passwd: files
+group: files
+shadow: files
+hosts: files dns
+networks: files
+protocols: files
+services: files
+"""
 
 
 def generated(
@@ -23,8 +30,8 @@ def generated(
 ) -> Iterator[Entry]:
     """Give the layer's entries, each directory before what it holds.
 
-    ``given`` is what the component's globs name (before its exclusions), ``there`` the paths that lower layers
-    hold.  Directories that are only needed above others appear where no lower layer has them.
+    ``given`` is what the component's globs name (before its exclusions), ``there`` the paths that lower
+    layers hold.  Directories that are only needed above others appear where no lower layer has them.
     """
     entries: dict[str, Entry] = {}
     if component.users is not None:

@@ -1,7 +1,7 @@
 """Stages ``module-index`` and ``modules``: a kernel's modules, cut to those that are needed, as a segment.
 
-LinuxKit unpacks a kernel image's kernel.tar at the root (docs/kernels.md).  Here only the modules that were asked
-for come along, with what they need; modprobe's files are made anew for them.
+LinuxKit unpacks a kernel image's kernel.tar at the root (docs/kernels.md).  Here only the modules that were
+asked for come along, with what they need; modprobe's files are made anew for them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MADE = re.compile(
 
 @dataclass(frozen=True)
 class ModuleIndex(Stage):
-    """Reads every module of the input ``layer-index`` (of a kernel.tar): path to depends, softdeps, aliases."""
+    """Reads each module of the input ``layer-index`` (a kernel.tar's): path, depends, softdeps, aliases."""
 
     name: ClassVar[str] = "module-index"
     version: ClassVar[int] = 1
@@ -57,8 +57,8 @@ class ModuleIndex(Stage):
 class Modules(PackingStage):
     """Packs the modules of the one input ``image`` (a kernel image's manifest) that ``roots`` need.
 
-    ``roots`` None: all of them, and all else that is in the archive ``member``.  Inputs ``init``, if there are
-    any, are the init images: where their /lib is a link to usr/lib, as in images of ours, the modules go
+    ``roots`` None: all of them, and all else that is in the archive ``member``.  Inputs ``init``, if there
+    are any, are the init images: where their /lib is a link to usr/lib, as in images of ours, the modules go
     there; without these inputs they do too.
     """
 

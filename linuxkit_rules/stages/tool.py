@@ -1,7 +1,7 @@
 """Host programs out of locked Debian packages: unpacked once below the store, and run in place.
 
-A tool is a component like any other, in the library's folder ``tools``.  Its programs run by the dynamic linker
-and the libraries of their own packages, so nothing has to be installed and nothing of the host's is loaded.
+A tool is a component like any other, in the library's folder ``tools``.  Its programs run by the dynamic
+linker and the libraries of their own packages, so nothing has to be installed and nothing of the host's is loaded.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def install(engine: Engine, name: str, lock: Lock, arch: str = "amd64", library:
 
 
 def unpack_image(engine: Engine, image: Descriptor) -> Path:
-    """Give the folder ``<store>/tools/<digest>`` with the files of an image of our own; make it where missing.
+    """Give the folder ``<store>/tools/<digest>`` with an image's files; make it where it is missing.
 
     Files belong to whoever runs this; set-id bits and devices are left out; absolute links become relative.
     """
