@@ -110,8 +110,6 @@ def _is_file(tree: Tree, path: str) -> bool:
 def _likeness(package: str, soname: str) -> tuple[bool, bool, str]:
     """Sort packages by how much they look as if they held ``soname``."""
     stem = soname.rpartition("/")[2].partition(".so")[0].lower().replace("_", "-")
-    alike = package.startswith(stem) or (
-        stem in ("libc", "libm", "libdl", "libpthread") and package == "libc6"
-    )
-    alike = alike or (soname.startswith(("/", "ld-linux")) and package == "libc6")
+    in_libc = stem.startswith("ld-linux") or stem in ("libc", "libm", "libdl", "libpthread", "librt")
+    alike = package == "libc6" if in_libc else package.startswith(stem)
     return not alike, not package.startswith("lib"), package

@@ -47,7 +47,7 @@ def choose(
 ) -> Chosen:
     """Choose a component's files from ``trees``, to which ``more`` may add packages.
 
-    Raises PackageError where a glob names nothing or a library cannot be found.
+    Raises PackageError where a path is not in its package or a library cannot be found.
     """
     exclude = machine.expand_all(component.exclude)
     chosen = {

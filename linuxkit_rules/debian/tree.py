@@ -96,14 +96,14 @@ class Tree:
     def select(self, globs: Iterable[str] | None) -> set[str]:
         """Give the paths that ``globs`` name and what their links lead to; without globs, all that is of use.
 
-        Raises PackageError where a glob names nothing.
+        A glob may name nothing, since suites differ; for a path without signs that raises PackageError.
         """
         if globs is None:
             return {path for path in self.entries if not matches(LEFT_OUT, path)}
         chosen: set[str] = set()
         for glob in globs:
             found = self._matching(glob)
-            if not found:
+            if not found and is_plain(glob):
                 raise PackageError(f"package {self.name} has no file {glob}", hint=self._advice(glob))
             chosen |= {step for path in found for step in self.trail(path) if step in self.entries}
         return chosen

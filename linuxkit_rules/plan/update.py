@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import lzma
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,7 +50,8 @@ class Update:
         Raises ErrorList with what is wrong with each of them, NetworkError, or PackageError where a signature
         does not verify.
         """
-        resolved = {arch: self._resolve(components, arch) for arch in self.arches}
+        releases = {suite: self._release(suite) for suite in self.suites}
+        resolved = {arch: self._resolve(components, arch, releases) for arch in self.arches}
         needs = {item.image: _needs(item, resolved) for item in components if item.packages}
         packages = {
             arch: {item.name: _pin(item) for found in by_name.values() for item in found}
@@ -58,8 +59,11 @@ class Update:
         }
         return Lock(self.suites, needs, packages)
 
-    def _resolve(self, components: Sequence[Component], arch: str) -> dict[str, tuple[Package, ...]]:
-        resolver = Resolver(self._index(arch), machine(arch), Contents(self.engine.store), self._tree)
+    def _resolve(
+        self, components: Sequence[Component], arch: str, releases: Mapping[str, Release]
+    ) -> dict[str, tuple[Package, ...]]:
+        index = Index(item for suite in self.suites for item in self._packages(suite, releases[suite], arch))
+        resolver = Resolver(index, machine(arch), Contents(self.engine.store), self._tree)
         found: dict[str, tuple[Package, ...]] = {}
         faults: list[LinuxKitError] = []
         for component in components:
@@ -76,14 +80,9 @@ class Update:
     def _tree(self, package: Package) -> Tree:
         return package_tree(_pin(package), self.engine)
 
-    def _index(self, arch: str) -> Index:
-        """Read the suites' indexes for ``arch``."""
-        return Index(package for suite in self.suites for package in self._packages(suite, arch))
-
-    def _packages(self, suite: str, arch: str) -> Iterator[Package]:
+    def _packages(self, suite: str, release: Release, arch: str) -> Iterator[Package]:
         base = mirror.release_url(self._mirror(), suite)
         name = f"main/binary-{arch}/Packages.xz"
-        release = self._release(base)
         file = release.files.get(name)
         if file is None:
             raise PackageError(f"the suite {suite} has no {name}", where=base)
@@ -91,9 +90,13 @@ class Update:
         blob = fetch(self.engine.store, f"{base}/{name}", file)
         yield from parse_packages(lzma.decompress(self.engine.store.read(blob.digest)).decode("utf-8"))
 
-    def _release(self, base: str) -> Release:
-        where = f"{base}/InRelease"
-        return parse_release(self.gpgv.verify(read(where), where))
+    def _release(self, suite: str) -> Release:
+        """Fetch and verify what the suite is; another suite's signed file in its place is refused."""
+        where = f"{mirror.release_url(self._mirror(), suite)}/InRelease"
+        release = parse_release(self.gpgv.verify(read(where), where))
+        if suite not in (release.suite, release.codename):
+            raise PackageError(f"it describes {release.codename}, not {suite}", where=where)
+        return release
 
     def _mirror(self) -> str:
         settings = self.engine.settings

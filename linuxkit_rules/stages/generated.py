@@ -1,4 +1,4 @@
-"""What maintainer scripts would have made and a component asks for: accounts, directories, links, CA bundle."""
+"""What maintainer scripts would have made: accounts, directories, links, the CA bundle."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Host programs out of locked Debian packages: unpacked once below the store, and run in place.
 
 A tool is a component like any other, in the library's folder ``tools``.  Its programs run by the dynamic
-linker and the libraries of their own packages, so nothing has to be installed and nothing of the host's is loaded.
+linker and the libraries of their own packages, so nothing has to be
+installed and nothing of the host's is loaded.
 """
 
 from __future__ import annotations
