@@ -59,7 +59,7 @@ def _run_grammar(grammar: argparse.ArgumentParser) -> None:
     grammar.add_argument("--mem", type=_positive, default=1024, help="memory in MiB (1024)")
     grammar.add_argument("--cpus", type=_positive, default=1, help="processors (1)")
     grammar.add_argument("--uefi", action="store_true", help="boot by UEFI instead of BIOS")
-    grammar.add_argument("--disk", action="store_true", help="attach an ISO as a disk instead of a CD")
+    grammar.add_argument("--arch", default="", help="amd64 or arm64 (this machine's)")
     grammar.add_argument("--qemu-from-path", action="store_true", help="use the QEMU on PATH")
 
 
@@ -89,6 +89,32 @@ def build(options: argparse.Namespace) -> int:
         state=state_folder(store, options.dir, name),
     )
     return FAILED if run_scons(request, options.jobs) else 0
+
+
+def run(options: argparse.Namespace) -> int:
+    """``moby run``: boot in QEMU, with the console in the terminal."""
+    from linuxkit_rules.debian.lock import load_lock
+    from linuxkit_rules.run.accelerator import probe
+    from linuxkit_rules.run.locked import locked
+    from linuxkit_rules.run.machine import Port
+    from linuxkit_rules.run.qemu import on_path
+    from linuxkit_rules.run.terminal import RunOptions
+    from linuxkit_rules.run.terminal import run as run_machine
+
+    ports = tuple(Port.parse(text) for text in options.publish)
+    arch = host.checked_arch(options.arch)
+    engine, pins = host.engine(), load_lock(host.package_lock())
+    qemu = on_path(arch) if options.qemu_from_path else locked(engine, pins, arch, host.host_arch())
+    machine = RunOptions(
+        name=options.name,
+        arch=arch,
+        memory=options.mem,
+        cpus=options.cpus,
+        uefi=options.uefi,
+        ports=ports,
+        accelerator=probe(qemu, arch),
+    )
+    return run_machine(machine, qemu)
 
 
 def lock(options: argparse.Namespace) -> int:

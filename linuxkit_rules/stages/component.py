@@ -77,7 +77,7 @@ class ComponentImage(Stage):
         """Give the fields; of the component only what decides the image's bytes."""
         component = as_json(self.component)
         used = {name: value for name, value in component.items() if name not in _UNUSED}
-        return {**super().parameters(), "component": used}
+        return {**super().parameters(), "component": {**used, "label": self.component.label}}
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Fetch the packages and make the image; raise PackageError where a file or library is missing."""
