@@ -1,13 +1,28 @@
 # Containers straight through an OCI runtime: crun, or runc where there is no crun.
 # shellcheck shell=sh
-oci=/usr/bin/crun
-[ -x $oci ] || oci=/usr/bin/runc
+oci=/usr/bin/runc
+[ ! -x /usr/bin/crun ] || oci=/usr/bin/crun
+
+# crun copies itself to memory and starts again, so that no container can write to the program through
+# /proc/self/exe. On a file system that cannot be written it needs not, which saves two of three starts; but it
+# takes every tmpfs, the initramfs too, for such a copy that is not sealed. An overlay without an upper layer is
+# read-only for good, and no tmpfs. (crun: src/libcrun/cloned_binary.c)
+mount_read_only_crun() {
+	if [ ! -e /run/linuxkit/bin/crun ]; then
+		make_directories /run/linuxkit/bin /run/linuxkit/none
+		/bin/mount -t overlay -o ro,lowerdir=/run/linuxkit/none:/usr/bin overlay /run/linuxkit/bin || return
+	fi
+	oci=/run/linuxkit/bin/crun
+	export _LIBCONTAINER_CLONED_BINARY=1
+}
+
+[ $oci = /usr/bin/runc ] || mount_read_only_crun || warn "crun runs from where it lies"
 
 # bundle run|create DIRECTORY NAME [OPTION…]
 bundle() {
 	command=$1 directory=$2 name=$3
 	shift 3
-	if [ $oci = /usr/bin/crun ]; then
+	if [ $oci != /usr/bin/runc ]; then
 		config=${directory%/*}
 		set -- --config "/run/linuxkit/${config##*/}.${directory##*/}.json" "$@"
 	fi
