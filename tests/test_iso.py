@@ -9,7 +9,7 @@ from typing import Any
 import pycdlib
 import pytest
 
-from linuxkit_rules.digest import Descriptor
+from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import FormatError, ImageError, SpecError
 from linuxkit_rules.formats import fat_read, iso9660, mbr
 from linuxkit_rules.formats.entry import Entry, Kind
@@ -244,3 +244,17 @@ def test_configurations_say_no_more_than_they_must() -> None:
 )
 def test_labels_are_of_d_characters(title: str, label: str) -> None:
     assert volume_label(title) == label
+
+
+@pytest.mark.parametrize(
+    ("boot", "digest"),
+    [
+        (Boot.BIOS, "1076feb914b7131360389fd798b72e17af83e51d4e309ea3de326b70a5e2d3be"),
+        (Boot.EFI, "31b9f92a55bb8a54473b900667b6c5e1c73aaf7e4f4762bc64882a0a7ea0027b"),
+        (Boot.HYBRID, "9e0e48a54469da7cc51fb98009cdefe66dae2185ba302270c788ec8f8cf6ba6d"),
+    ],
+)
+def test_bytes_move_only_with_the_stages_version(engine: Engine, boot: Boot, digest: str) -> None:
+    """Where this fails, raise ``Iso.version``: pycdlib's own version is not in the key."""
+    assert Iso.version == 1
+    assert Digest.of(make(engine, boot)).hex == digest

@@ -129,7 +129,7 @@ class Iso(Stage):
             code = mbr.isohybrid_code(code, iso9660.find(head, _ISOLINUX).block)
         if self.boot is Boot.BIOS:
             return mbr.Mbr(code, serial, (mbr.Partition(mbr.HIDDEN_IFS, 0, begin + size, active=True),))
-        return mbr.Mbr(code, serial, (mbr.Partition(mbr.EFI_SYSTEM, begin, size, active=bool(code)),))
+        return mbr.Mbr(code, serial, (mbr.Partition(mbr.EFI_SYSTEM, begin, size, active=True),))
 
 
 class Body(Protocol):
