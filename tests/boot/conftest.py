@@ -7,14 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from linuxkit_rules.run.qemu import Qemu, on_path
+from linuxkit_rules import host
+from linuxkit_rules.debian.lock import load_lock
+from linuxkit_rules.run.locked import locked
+from linuxkit_rules.run.qemu import Qemu
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
 def qemu() -> Qemu:
-    return on_path("amd64")
+    """The QEMU of the locked packages: nothing on the host counts."""
+    return locked(host.engine(), load_lock(host.package_lock()), "amd64", host.host_arch())
 
 
 @pytest.fixture(scope="session")

@@ -16,10 +16,13 @@ Build = Callable[..., Path]
 REDIS = 6379
 HTTP = 80
 PROMPT = r"\(getty\) \S+ # "
+# The power button is watched, and every service is started, once init has said this.
+UP = Await(r"^(.*# )?init: up after [\d.]+ s$")
 REDIS_ANSWERS: tuple[Step, ...] = (
     Exchange(REDIS, b"PING\r\n", rb"^\+PONG\r\n"),
     Exchange(REDIS, b"*3\r\n$3\r\nSET\r\n$4\r\nname\r\n$7\r\nredisos\r\n", rb"^\+OK\r\n"),
     Exchange(REDIS, b"*2\r\n$3\r\nGET\r\n$4\r\nname\r\n", rb"^\$7\r\nredisos\r\n"),
+    UP,
 )
 
 
@@ -44,15 +47,13 @@ def test_the_classic_serves_pages_and_lists_its_containers(artefact: Build, qemu
     medium = find(str(artefact("linuxkit-kernel", "linuxkit-initrd.img", "linuxkit-cmdline"))).medium
     steps = (
         Exchange(HTTP, b"GET / HTTP/1.0\r\n\r\n", rb"^HTTP/1\.[01] 200 OK\r\n.*nginx is running"),
+        UP,
         Type("\n"),
         Await(PROMPT),
         Type("ctr -n services.linuxkit task ls\n"),
         Await(rf"(?s)TASK +PID +STATUS.*?{PROMPT}"),
     )
     report = boot(Machine(medium, ports=(Port(0, HTTP),)), qemu, BootTest(steps))
-    states = dict(
-        line.split()[::2]
-        for line in report.answers[-1].splitlines()
-        if "RUNNING" in line or "STOPPED" in line
-    )
+    rows = [line.split() for line in report.answers[-1].splitlines() if line.count(" ") > 2]
+    states = {row[0]: row[2] for row in rows if len(row) == 3 and row[1].isdigit()}
     assert states == {"getty": "RUNNING", "nginx": "RUNNING", "rngd": "RUNNING"}
