@@ -183,5 +183,5 @@ def served(archive: Archive) -> Iterator[Archive]:
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *args: object) -> None:
         pass
