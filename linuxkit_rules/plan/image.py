@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from linuxkit_rules.errors import ErrorList, LinuxKitError, SpecError
+from linuxkit_rules.formats.compression import Compression
 from linuxkit_rules.plan.graph import Input, LocalFile, Step, inputs
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.plan.sources import Sources
@@ -56,6 +58,13 @@ def plan(
     return _Planner(spec, bases, settings, exists).parts(name)
 
 
+class Packing(TypedDict):
+    """How a stage packs its segment."""
+
+    compression: Compression
+    level: int
+
+
 class _Planner:
     """Plans one image; faults are gathered and raised together."""
 
@@ -66,7 +75,7 @@ class _Planner:
         self._bases = bases
         self._settings = settings
         self._exists = exists
-        self._packing = {"compression": settings.compression, "level": settings.level}
+        self._packing = Packing(compression=settings.compression, level=settings.level)
         self._sources = Sources(settings)
         self._faults: list[LinuxKitError] = []
 
@@ -126,7 +135,11 @@ class _Planner:
             yield Step("kernel/modules", stage, inputs(("image", image), *init))
 
     def _containers(self) -> Iterator[Step]:
-        images = {id(item): self._image(item.image, item.where) for _, _, item in self._spec.containers()}
+        images: dict[int, Step] = {}
+        for _, _, item in self._spec.containers():
+            image = self._image(item.image, item.where)
+            if image:
+                images[id(item)] = image
         if not self._faults:
             for item, bundle in bundles(self._spec, lambda item: images[id(item)].name):
                 yield from self._container(bundle, images[id(item)])
@@ -135,7 +148,7 @@ class _Planner:
         """Give a container's segments: its image's files, unless an earlier one has them, and its bundle."""
         name = stage.place.directory.removeprefix("containers/")
         if stage.first is None:
-            files = ContainerRootfs(place=stage.place, **self._packing)
+            files = ContainerRootfs(place=stage.place, image=stage.image, **self._packing)
             yield Step(f"{name}/rootfs", files, inputs(("image", image)))
         bundle = Step(f"{name}/bundle", stage, inputs(("image", image)))
         yield Step(f"{name}/segment", Segment(**self._packing), inputs(("bundle", bundle)))
