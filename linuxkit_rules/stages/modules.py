@@ -76,10 +76,11 @@ class Modules(PackingStage):
         (image,) = inputs["image"]
         index = work.run(Unpack(), {"layer": [copy_member(image, self.member, work)]})
         entries = load(work.store, index.output)
-        known = _known(work, index.output, entries)
-        made = list(self._entries(entries, known, Contents(work.store)))
+        if self.roots is not None or not _is_finished(entries):
+            known = _known(work, index.output, entries)
+            entries = list(self._entries(entries, known, Contents(work.store)))
         merged = all(_is_merged(item, work) for item in inputs.get("init", ()))
-        placed = _placed(made, merged=merged)
+        placed = _placed(entries, merged=merged)
         return Result(pack(placed, work.store, self.compression, self.level))
 
     def _entries(self, entries: list[Entry], known: KernelModules, contents: Contents) -> Iterator[Entry]:
@@ -146,6 +147,13 @@ def _base(entries: Iterable[Entry]) -> str | None:
     return next((found[1] for entry in entries if (found := _VERSION.match(entry.path))), None)
 
 
+def _is_finished(entries: Iterable[Entry]) -> bool:
+    """Whether depmod has been run on the tree, or it has no modules at all."""
+    paths = {entry.path for entry in entries}
+    base = _base(entries)
+    return base is None or f"{base}/modules.dep" in paths
+
+
 def _is_merged(image: Descriptor, work: Engine) -> bool:
     lib = image_tree(image, work).get("lib")
     return lib is None or lib.kind is Kind.SYMLINK
@@ -159,7 +167,8 @@ def _placed(entries: Iterable[Entry], *, merged: bool) -> list[Entry]:
         for above in parents(path.rpartition("/")[0]):
             tree.setdefault(above.path, above)
         if entry.path:
-            tree[path] = replace(entry, path=path, mtime=FIXED_TIME)
+            link = canonical(entry.link) if merged and entry.kind is Kind.HARDLINK else entry.link
+            tree[path] = replace(entry, path=path, link=link, mtime=FIXED_TIME)
     return [tree[path] for path in sorted(tree)]
 
 
