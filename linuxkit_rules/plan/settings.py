@@ -20,7 +20,7 @@ class Settings:
 
     arch: str = "amd64"
     compression: Compression = Compression.ZSTD
-    level: int = 3
+    level: int = 6
     package_lock: Path = LIBRARY_LOCK
     layouts: tuple[Path, ...] = field(default=())
     home: Path | None = None

@@ -27,7 +27,7 @@ from linuxkit_rules.store.blobs import Store
 DEFAULTS: dict[str, str] = {
     "LINUXKIT_STORE": "",
     "LINUXKIT_ARCH": "",
-    "LINUXKIT_COMPRESSION": "zstd:3",
+    "LINUXKIT_COMPRESSION": "zstd:6",
     "LINUXKIT_PACKAGE_LOCK": "",
     "LINUXKIT_DEBIAN_MIRROR": "",
     "LINUXKIT_IMAGE_LAYOUTS": "",
