@@ -1,13 +1,11 @@
-"""Host programs for tests."""
+"""Host programs for tests: those of the locked packages, never what the machine has installed."""
 
-import shutil
-
-import pytest
+from linuxkit_rules import host
+from linuxkit_rules.debian.lock import LIBRARY_LOCK, load_lock
+from linuxkit_rules.stages.tool import Program, install
 
 
 def tool(name: str, program: str) -> list[str]:
     """The command that starts ``program`` of the tool ``name``."""
-    found = shutil.which(program.rpartition("/")[2])
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return [found]
+    root = install(host.engine(), name, load_lock(LIBRARY_LOCK), host.host_arch())
+    return list(Program(root, program).command)

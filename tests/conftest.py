@@ -1,0 +1,60 @@
+"""What all tests share: a store of their own, empty at first, and the examples as a user builds them."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+_made: list[Path] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Use an empty store, so that nothing rests on what an earlier run has left; LINUXKIT_TEST_STORE keeps one."""
+    kept = os.environ.get("LINUXKIT_TEST_STORE")
+    if kept is None:
+        _made.append(Path(tempfile.mkdtemp(prefix="linuxkit-tests-")))
+    for name in [
+        name for name in os.environ if name.startswith("LINUXKIT_") and name != "LINUXKIT_DEBIAN_MIRROR"
+    ]:
+        del os.environ[name]
+    os.environ["LINUXKIT_STORE"] = kept or str(_made[0] / "store")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    for folder in _made:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a user's clone has it: SConstruct, site_scons and examples."""
+    folder = tmp_path_factory.mktemp("clone")
+    shutil.copy(ROOT / "SConstruct", folder)
+    for name in ("site_scons", "examples"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def artefact(examples: Path) -> Callable[..., Path]:
+    """Build the files ``out/NAME`` as a user does, and give the path of the first."""
+
+    def build(*names: str) -> Path:
+        targets = [f"out/{name}" for name in names]
+        result = subprocess.run(
+            [sys.executable, "-m", "SCons", "-Q", *targets],
+            cwd=examples,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert result.returncode == 0, result.stdout
+        return examples / targets[0]
+
+    return build
