@@ -1,7 +1,8 @@
 # What a container needs besides its runtime: settings, the steps of its runtime.json, time limits.
 # shellcheck shell=sh
 lib=/usr/lib/linuxkit
-running=/run/linuxkit/running # one empty file for each running service
+state=/run/linuxkit
+running=$state/running # one empty file for each running service
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
 
@@ -20,7 +21,7 @@ setting() {
 
 # Defines prepare and attach for the containers below DIRECTORY (see runtime.awk).
 read_runtime() {
-	eval "$(awk -f $lib/json.awk -f $lib/runtime.awk "$1"/*/runtime.json "$1"/*/config.json)"
+	eval "$(awk -v state=$state -f $lib/json.awk -f $lib/runtime.awk "$1"/*/runtime.json "$1"/*/config.json)"
 }
 
 make_directories() {

@@ -40,7 +40,7 @@ start_service() {
 	directory=/containers/services/$1
 	prepare "$directory" || return 1
 	namespace=${namespace:-services.linuxkit}
-	spec=/run/linuxkit/$1.json
+	spec=$state/$1.json
 	awk -v rootfs="$directory/rootfs" -f $lib/json.awk -f $lib/root.awk "$directory/config.json" >"$spec" || return 1
 	: >"$running/$1"
 	if ctr -n "$namespace" run --detach --log-uri "file:///var/log/$1.log" --config "$spec" "$1" </dev/null; then

@@ -8,11 +8,11 @@ oci=/usr/bin/runc
 # takes every tmpfs, the initramfs too, for such a copy that is not sealed. An overlay without an upper layer is
 # read-only for good, and no tmpfs. (crun: src/libcrun/cloned_binary.c)
 mount_read_only_crun() {
-	if [ ! -e /run/linuxkit/bin/crun ]; then
-		make_directories /run/linuxkit/bin /run/linuxkit/none
-		/bin/mount -t overlay -o ro,lowerdir=/run/linuxkit/none:/usr/bin overlay /run/linuxkit/bin || return
+	if [ ! -e "$state/bin/crun" ]; then
+		make_directories "$state/bin" "$state/none"
+		/bin/mount -t overlay -o "ro,lowerdir=$state/none:/usr/bin" overlay "$state/bin" || return
 	fi
-	oci=/run/linuxkit/bin/crun
+	oci=$state/bin/crun
 	export _LIBCONTAINER_CLONED_BINARY=1
 }
 
@@ -24,7 +24,7 @@ bundle() {
 	shift 3
 	if [ $oci != /usr/bin/runc ]; then
 		config=${directory%/*}
-		set -- --config "/run/linuxkit/${config##*/}.${directory##*/}.json" "$@"
+		set -- --config "$state/${config##*/}.${directory##*/}.json" "$@"
 	fi
 	$before $oci "$command" --bundle "$directory" "$@" "$name"
 }
@@ -77,7 +77,7 @@ run_limited() {
 # run_attached DIRECTORY NAME SECONDS: with steps between creation and start. The container then is a child of
 # PID 1, so its exit status is not known.
 run_attached() {
-	file=/run/linuxkit/$2.pid
+	file=$state/$2.pid
 	bundle create "$1" "$2" --pid-file "$file" || return 125
 	read -r pid <"$file" || [ -n "$pid" ] || return 125
 	if ! attach "$1" "$pid" || ! $oci start "$2"; then

@@ -3,8 +3,8 @@
 #              attach DIRECTORY PID    between its creation and its start: interfaces, bound namespaces
 # where prepare sets the variables namespace and attached ("yes" if attach has something to do).
 # Steps are calls of functions in container.sh; every word is quoted.
-# Each config.json is copied to /run/linuxkit/KIND.NAME.json under the version 1.0.2: Debian's crun 1.8 refuses
-# later ones by their number, though nothing in them is unknown to it.
+# Each config.json is copied to KIND.NAME.json in the directory that -v state= names, under the version 1.0.2:
+# Debian's crun 1.8 refuses later ones by their number, though nothing in them is unknown to it.
 
 BEGIN {
 	# A pattern that matched nothing stands for itself.
@@ -39,7 +39,7 @@ function finish() {
 
 function copy_config(    words, n, file) {
 	n = split(directory, words, "/")
-	file = "/run/linuxkit/" words[n - 1] "." words[n] ".json"
+	file = state "/" words[n - 1] "." words[n] ".json"
 	sub(/"ociVersion"[ \t\r\n]*:[ \t\r\n]*"[^"]*"/, "\"ociVersion\": \"1.0.2\"", text)
 	printf "%s", text >file
 	close(file)
