@@ -77,7 +77,7 @@ def _ident() -> bytes:
 
 
 def entries(files: Mapping[str, bytes | str]) -> list[Entry]:
-    """Give entries for ``files``: path to content, or to a link's target as text; a path with / is a folder."""
+    """Give entries for ``files``: path to content, or to a link's target as text; ``x/`` is a folder."""
     found = []
     for path, content in files.items():
         if path.endswith("/"):

@@ -12,7 +12,7 @@ ORDERED = """0~~ 0~ 0 0+ 1.0~~a 1.0~rc1-1 1.0~rc1-1+b1 1.0
 """.split()  # noqa: SIM905 - reads better
 
 
-@pytest.mark.parametrize(("low", "high"), itertools.combinations(ORDERED, 2))
+@pytest.mark.parametrize(("low", "high"), list(itertools.combinations(ORDERED, 2)))
 def test_lower_sorts_before_higher(low: str, high: str) -> None:
     assert Version(low) < Version(high)
     assert not Version(high) < Version(low)

@@ -32,9 +32,7 @@ def test_the_setting_wins(tmp_path: Path) -> None:
     "files",
     [
         {"main": "deb http://m.test/debian bookworm main\n"},
-        {
-            "main": "# deb http://no.test/debian x main\ndeb [arch=amd64 signed-by=/k] http://m.test/debian/ b main # x\n"
-        },
+        {"main": "# deb http://no.test/debian x main\ndeb [arch=amd64] http://m.test/debian/ b main #\n"},
         {"a_list": "deb-src http://no.test/debian b main\ndeb http://m.test/debian b contrib main\n"},
         {"a_sources": DEB822.format(uri="http://m.test/debian", key="/k")},
         {

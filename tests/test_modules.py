@@ -94,6 +94,17 @@ def test_modules_come_with_what_they_need_and_nothing_else(engine: Engine) -> No
     assert _text(engine, tree["etc/modules-load.d/linuxkit.conf"]) == "a\n"
 
 
+def test_the_version_moves_with_the_bytes(engine: Engine) -> None:
+    stage = Modules(roots=("a",), compression=Compression.NONE)
+    image = _image(engine)
+    digests = [item.digest.hex[:16] for item in (image, engine.run(stage, {"image": [image]}).output)]
+    assert (ComponentImage.version, Modules.version, digests) == (
+        1,
+        1,
+        ["0063e224bb4f3760", "8943636899e5bcd0"],
+    )
+
+
 def test_a_packed_module_is_unpacked_and_dashes_do_not_matter(engine: Engine) -> None:
     tree = _segment(engine, _image(engine), ("b-b",))
     size = tree[f"{BASE}/kernel/net/b-b.ko"].size

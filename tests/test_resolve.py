@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import pytest
 from linuxkit_rules.debian.globs import matches
 from linuxkit_rules.debian.index import parse_packages, parse_release
 from linuxkit_rules.debian.lock import LIBRARY_LOCK, Lock, format_lock, load_lock
-from linuxkit_rules.errors import ErrorList, LinuxKitError, PackageError
+from linuxkit_rules.errors import ErrorList, LinuxKitError, NetworkError, PackageError
 from linuxkit_rules.plan.update import Update, locked_gpgv, update_folder
 from linuxkit_rules.spec.component import parse_component
 from linuxkit_rules.stages.stage import Engine
@@ -91,6 +92,12 @@ def test_a_kernel_is_found_through_its_meta_package(archive: Archive, tmp_path: 
 def test_what_cannot_be_resolved_is_said(archive: Archive, tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ErrorList, match=message):
         _lock(archive, tmp_path, text)
+
+
+def test_a_suite_that_is_not_there_is_named(archive: Archive, tmp_path: Path) -> None:
+    update = dataclasses.replace(_update(archive, tmp_path), suites=("bokworm",))
+    with pytest.raises(NetworkError, match=r"bokworm/InRelease: .*404.*is the suite's name right"):
+        update.lock([])
 
 
 def test_an_excluded_library_is_not_looked_for(archive: Archive, tmp_path: Path) -> None:

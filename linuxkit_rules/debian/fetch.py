@@ -102,7 +102,8 @@ def _check_status(status: int, url: str) -> None:
     if status in _RETRIED:
         raise _TryAgainError(f"the server answers {status}")
     if status == 404:
-        hint = "mirrors keep current versions only: `moby lock` pins those"
+        dropped = "mirrors keep current versions only: `moby lock` pins those"
+        hint = dropped if "/pool/" in url else "is the suite's name right?"
         raise NetworkError(f"cannot fetch {url}: the server does not have it (404)", hint=hint)
     if status != 200:
         raise NetworkError(f"cannot fetch {url}: the server answers {status}", hint=_HINT)

@@ -86,11 +86,6 @@ class Modules(PackingStage):
     def _entries(self, entries: list[Entry], known: KernelModules, contents: Contents) -> Iterator[Entry]:
         """Give the segment's files and links; directories above them are left to ``_placed``."""
         base = _base(entries)
-        if self.roots is None and (
-            base is None or any(item.path == f"{base}/modules.dep" for item in entries)
-        ):
-            yield from entries
-            return
         if base is None:
             raise ImageError(f"{self.member} of the kernel image has no lib/modules/<version>")
         chosen = known.closure(self.roots) if self.roots is not None else known.all()
