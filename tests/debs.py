@@ -172,7 +172,7 @@ def served(archive: Archive) -> Iterator[Archive]:
     """Serve the archive over HTTP on this machine."""
     handler = functools.partial(_Quiet, directory=str(archive.folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         archive.url = f"http://127.0.0.1:{server.server_address[1]}"
         try:

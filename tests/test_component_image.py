@@ -122,8 +122,8 @@ def test_files_are_those_that_the_component_needs(archive: Archive, tmp_path: Pa
     assert sorted(path for path, item in tree.items() if item.kind is not Kind.DIRECTORY) == [
         "bin", "etc/group", "etc/nsswitch.conf", "etc/passwd", "etc/shadow",
         "etc/ssl/certs/ca-certificates.crt", "etc/web/conf", "etc/web/empty", "etc/web/now", "etc/web/run",
-        "lib", "lib64", "sbin", "usr/bin/httpd", f"{LIB}/ld-linux-x86-64.so.2", f"{LIB}/libc.so.6", "usr/lib64/ld-linux-x86-64.so.2", "usr/sbin/web",
-        "usr/share/web/index",
+        "lib", "lib64", "sbin", "usr/bin/httpd", f"{LIB}/ld-linux-x86-64.so.2", f"{LIB}/libc.so.6",
+        "usr/lib64/ld-linux-x86-64.so.2", "usr/sbin/web", "usr/share/web/index",
     ]  # fmt: skip
     assert "var/web" in tree
     assert "usr/share/doc" not in tree

@@ -69,9 +69,12 @@ def test_without_a_mirror_the_error_says_what_to_set(tmp_path: Path, files: dict
         mirror.find(None, _apt(tmp_path, **files))
 
 
-def test_a_setting_that_is_no_address_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PackageError, match="'/srv/debian' is no address"):
-        mirror.find("/srv/debian", tmp_path)
+@pytest.mark.parametrize(
+    "setting", ["/srv/debian", "http://[half/debian", "ftp://m.test/debian", "http:///x"]
+)
+def test_a_setting_that_is_no_address_is_refused(tmp_path: Path, setting: str) -> None:
+    with pytest.raises(PackageError, match="is no address of a Debian mirror"):
+        mirror.find(setting, tmp_path)
 
 
 def test_the_security_archive_lies_beside_the_main_one() -> None:

@@ -110,7 +110,10 @@ def _folders(uri: str) -> list[str]:
 
 
 def _is_http(uri: str) -> bool:
-    parts = urllib.parse.urlsplit(uri)
+    try:
+        parts = urllib.parse.urlsplit(uri)
+    except ValueError:
+        return False
     return parts.scheme in ("http", "https") and bool(parts.netloc)
 
 
