@@ -15,7 +15,7 @@ _made: list[Path] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Use an empty store, so that nothing rests on what an earlier run has left; LINUXKIT_TEST_STORE keeps one."""
+    """Use an empty store, so that nothing rests on an earlier run; LINUXKIT_TEST_STORE names one to keep."""
     kept = os.environ.get("LINUXKIT_TEST_STORE")
     if kept is None:
         _made.append(Path(tempfile.mkdtemp(prefix="linuxkit-tests-")))
