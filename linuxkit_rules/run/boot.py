@@ -15,8 +15,7 @@ from linuxkit_rules.run.running import Running, start
 PATIENCE = 240.0
 """Seconds for one step: an emulated machine on a slow and busy host takes its time."""
 
-_CONNECTION = 2.0  # seconds until a connection that gives no answer is made anew: the guest may not be up yet
-_PAUSE = 0.1  # seconds between connections
+_PAUSE = 0.05  # seconds between connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +45,14 @@ class Type:
 class Exchange:
     """The guest's published TCP port ``port`` answers ``send`` with something like the pattern ``expect``.
 
-    Connections are made until one is answered; the first answer decides.
+    Connections are made until one is answered; the first answer decides.  QEMU accepts them before the guest is
+    up, so one without an answer is given up after ``attempt`` seconds.
     """
 
     port: int
     send: bytes
     expect: bytes
+    attempt: float = 1.0
 
     def run(self, running: Running, patience: float) -> str:
         """Give the whole answer up to the match's end, as Latin-1."""
@@ -104,6 +105,7 @@ def power_off(running: Running, patience: float) -> None:
 def exchange(running: Running, wanted: Exchange, patience: float) -> str:
     """Do one exchange with a running machine; see ``Exchange``.  Raise RunError where it fails."""
     host = running.port(wanted.port)
+    console = running.console  # from here on it is read: a guest whose console is full stands still
     deadline = time.monotonic() + patience
     while True:
         answer = _attempt(host, wanted, patience)
@@ -113,14 +115,14 @@ def exchange(running: Running, wanted: Exchange, patience: float) -> str:
         if answer or running.ended_within(_PAUSE) or time.monotonic() > deadline:
             break
     told = f"answered {answer[:200]!r}" if answer else "did not answer"
-    raise RunError(f"port {wanted.port} {told}, not {wanted.expect!r}\n{running.console.tail()}")
+    raise RunError(f"port {wanted.port} {told}, not {wanted.expect!r}\n{console.tail()}")
 
 
 def _attempt(host: int, wanted: Exchange, patience: float) -> bytes:
     """Connect and send once; give what came until it matched, or the connection ended."""
     answer = b""
     try:
-        with socket.create_connection((LOCALHOST, host), _CONNECTION) as connection:
+        with socket.create_connection((LOCALHOST, host), wanted.attempt) as connection:
             connection.sendall(wanted.send)
             while not re.search(wanted.expect, answer, re.DOTALL):
                 data = connection.recv(1 << 16)

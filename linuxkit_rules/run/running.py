@@ -24,7 +24,8 @@ _FORWARDED = re.compile(r"(TCP|UDP)\[HOST_FORWARD\]\s+\d+\s+\S+\s+(\d+)\s+\S+\s+
 class Running:
     """A running machine; made by ``start``.
 
-    ``serial`` is the raw console.  Either use it, or ``console``, which reads it from then on.
+    ``serial`` is the raw console.  Either use it, or ``console``, which reads it from its first use on: a
+    guest whose console nobody reads stands still when some buffers are full.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], serial: socket.socket, monitor: Monitor) -> None:

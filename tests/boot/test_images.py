@@ -32,10 +32,11 @@ def redis_answers(medium: Medium, qemu: Qemu, firmware: Firmware = Firmware.BIOS
 
 
 @pytest.mark.parametrize("firmware", list(Firmware), ids=lambda firmware: firmware.value)
-@pytest.mark.parametrize("drive", ["cd", "usb"])
+@pytest.mark.parametrize("drive", ["cd", "usb", "virtio"])
 def test_the_iso_is_a_redis_server(artefact: Build, qemu: Qemu, drive: str, firmware: Firmware) -> None:
     iso = artefact("redisos.iso")
-    redis_answers(Cd(iso) if drive == "cd" else Disk(iso, bus="usb"), qemu, firmware)
+    media: dict[str, Medium] = {"cd": Cd(iso), "usb": Disk(iso, bus="usb"), "virtio": Disk(iso)}
+    redis_answers(media[drive], qemu, firmware)
 
 
 def test_kernel_and_initrd_are_the_same_server(artefact: Build, qemu: Qemu) -> None:
