@@ -45,8 +45,8 @@ class Type:
 class Exchange:
     """The guest's published TCP port ``port`` answers ``send`` with something like the pattern ``expect``.
 
-    Connections are made until one is answered; the first answer decides.  QEMU accepts them before the guest is
-    up, so one without an answer is given up after ``attempt`` seconds.
+    Connections are made until one is answered; the first answer decides.  QEMU accepts them before the guest
+    is up, so one without an answer is given up after ``attempt`` seconds.
     """
 
     port: int
