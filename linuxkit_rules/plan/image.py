@@ -137,7 +137,7 @@ class _Planner:
     def _containers(self) -> Iterator[Step]:
         images: dict[int, Step] = {}
         for _, _, item in self._spec.containers():
-            image = self._image(item.image, item.where)
+            image = self._image(item.image, item.place("image"))
             if image:
                 images[id(item)] = image
         if not self._faults:

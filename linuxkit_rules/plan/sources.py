@@ -41,8 +41,7 @@ class Sources:
             try:
                 self._steps[key] = self._step(parse_source(text), base)
             except LinuxKitError as error:
-                if error.where is None:
-                    error.where = where
+                error.where = f"{where}: {error.where}" if error.where else where
                 raise
         return self._steps[key]
 

@@ -1,0 +1,97 @@
+"""A stage whose bytes move for fixed inputs must raise its version, or stores go on giving the old bytes.
+
+When this fails: raise ``version`` in the stage's class, then put the new pair below.
+"""
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import linuxkit_rules.stages
+from linuxkit_rules.digest import Digest
+from linuxkit_rules.formats.compression import Compression
+from linuxkit_rules.outputs.registry import by_name
+from linuxkit_rules.plan.graph import realise
+from linuxkit_rules.plan.image import plan
+from linuxkit_rules.plan.settings import Settings
+from linuxkit_rules.stages.stage import Engine, Inputs, Stage
+from linuxkit_rules.store.blobs import Store
+from linuxkit_rules.store.memory import Result
+from tests.project import Project
+
+RECORDED = {
+    "bundle": (1, "9fcd148cc82cb906"),
+    "container-rootfs": (1, "5be94959dfec7faa"),
+    "files": (1, "a9c7307b916aae62"),
+    "join": (1, "193531dcc110bff0"),
+    "kernel": (1, "50e4dd034c969f54"),
+    "layout-image": (1, "54e51ed79138e761"),
+    "rootfs": (1, "907023cab76b5e3d"),
+    "segment": (1, "2de0bdd8ddd04ba0"),
+    "text": (1, "a9d14375b5c322f5"),
+    "unpack": (1, "e773943ce9b4f86a"),
+}
+
+ELSEWHERE = {
+    "archive-image": "its bytes are the archive's, verified by digest",
+    "component": "test_component_image.py",
+    "deb": "its bytes are the archive's, verified by digest",
+    "fetch-layer": "its bytes are the image's, verified by digest",
+    "iso": "test_iso.py",
+    "module-index": "test_modules.py",
+    "modules": "test_modules.py",
+    "pull-image": "its bytes are the registry's, verified by digest",
+}
+
+
+class Recorder(Engine):
+    """An engine that notes every result, by stage."""
+
+    def run(self, stage: Stage, inputs: Inputs, label: str = "") -> Result:
+        result = super().run(stage, inputs, label)
+        self.seen.setdefault(stage.name, []).append(str(result.output.digest))
+        self.versions[stage.name] = stage.version
+        return result
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+    project = Project.make(tmp_path_factory.mktemp("project"))
+    engine = Recorder(Store(project.root / "store"))
+    engine.seen, engine.versions = {}, {}
+    settings = Settings(compression=Compression.NONE, level=0, layouts=(project.root / "layout",))
+    parts = plan({"tiny.yml": project.root / "tiny.yml"}, "tiny", settings)
+    for step in by_name("kernel+initrd").steps(parts).values():
+        realise(step, engine)
+    return {
+        name: (engine.versions[name], Digest.of("\n".join(sorted(set(digests))).encode()).hex[:16])
+        for name, digests in engine.seen.items()
+    }
+
+
+def stages() -> set[str]:
+    for module in pkgutil.iter_modules(linuxkit_rules.stages.__path__):
+        importlib.import_module(f"linuxkit_rules.stages.{module.name}")
+    kinds, waiting = set(), [Stage]
+    while waiting:
+        for kind in waiting.pop().__subclasses__():
+            waiting.append(kind)
+            if kind.__module__.startswith("linuxkit_rules.") and hasattr(kind, "name"):
+                kinds.add(kind.name)
+    return kinds
+
+
+def test_every_stage_is_held() -> None:
+    assert stages() == set(RECORDED) | set(ELSEWHERE)
+
+
+@pytest.mark.parametrize("name", sorted(RECORDED))
+def test_bytes_move_only_with_the_version(found: dict[str, tuple[int, str]], name: str) -> None:
+    assert found[name] == RECORDED[name]
+
+
+def test_sources_of_the_tests_are_where_they_are_said_to_be() -> None:
+    files = {text for text in ELSEWHERE.values() if text.endswith(".py")}
+    assert all((Path(__file__).parent / name).is_file() for name in files)
