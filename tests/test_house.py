@@ -99,6 +99,13 @@ def test_every_stage_and_output_has_a_docstring_that_is_its_manual() -> None:
         str(path.relative_to(ROOT))
         for path in modules()
         if room(path) in ("stages", "outputs")
-        and len((ast.get_docstring(ast.parse(path.read_text())) or "")) < 60
+        and len(ast.get_docstring(ast.parse(path.read_text())) or "") < 60
     ]
     assert wrong == []
+
+
+def test_library_is_whole_in_a_wheel() -> None:
+    """Wheels hold no symbolic links and no empty folders; a component says them in its build.yml."""
+    library = [path for room in ("pkg", "tools") for path in (PACKAGE / room).rglob("*")]
+    assert [path for path in library if path.is_symlink()] == []
+    assert [path for path in library if path.is_dir() and not any(path.iterdir())] == []
