@@ -79,10 +79,13 @@ def test_bios_needs_no_flash_and_uefi_does() -> None:
         words(Machine(Cd(Path("x.iso")), firmware=Firmware.UEFI))
 
 
-def test_arm64_has_its_own_board_and_always_uefi_unless_a_kernel_is_given() -> None:
+def test_arm64_has_its_own_board_and_uefi_where_there_is_any() -> None:
     kernel = Machine(Kernel(Path("k")), arch="arm64")
     assert "-machine virt" in words(kernel)
     assert "pflash" not in words(kernel)
+    assert "pflash" in words(kernel, WITH_UEFI)
+    with pytest.raises(RunError, match="no UEFI firmware"):
+        words(Machine(Cd(Path("x.iso")), arch="arm64"))
     assert "pflash" in words(Machine(Cd(Path("x.iso")), arch="arm64"), WITH_UEFI)
     assert "scsi-cd" in words(Machine(Cd(Path("x.iso")), arch="arm64"), WITH_UEFI)
 

@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from typing import IO
@@ -18,6 +19,16 @@ from linuxkit_rules.run.machine import Machine, argv
 from linuxkit_rules.run.monitor import Monitor
 from linuxkit_rules.run.qemu import Qemu
 
+# Starts QEMU so that it dies with the thread that started it, even if that one is killed (prctl(2)).
+_LAUNCHER = """\
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+try:
+    os.execvp(sys.argv[1], sys.argv[1:])
+except OSError as error:
+    sys.exit(f"{sys.argv[1]}: {error.strerror}")
+"""
 _FORWARDED = re.compile(r"(TCP|UDP)\[HOST_FORWARD\]\s+\d+\s+\S+\s+(\d+)\s+\S+\s+(\d+)")
 
 
@@ -79,7 +90,7 @@ class Running:
 
 @contextlib.contextmanager
 def start(machine: Machine, qemu: Qemu) -> Iterator[Running]:
-    """Start the machine; at the end of the block it is gone, however the block ends.
+    """Start the machine; at the end of the block, or of this thread, it is gone, however that ends.
 
     Raise RunError with QEMU's own words where it does not start.
     """
@@ -100,7 +111,7 @@ def _spawn(
 ) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
-            command,
+            [sys.executable, "-I", "-S", "-c", _LAUNCHER, *command],
             stdin=subprocess.DEVNULL,
             stdout=errors,
             stderr=errors,

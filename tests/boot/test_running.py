@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import termios
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from linuxkit_rules.run.accelerator import WORD, boot_sector, probe, says_word
 from linuxkit_rules.run.boot import Await, BootTest, Exchange, Type, boot
 from linuxkit_rules.run.machine import Disk, Firmware, Machine, Port
 from linuxkit_rules.run.qemu import Qemu
-from linuxkit_rules.run.running import start
+from linuxkit_rules.run.running import Running, start
 
 pytestmark = pytest.mark.boot
 SOON = 60.0
@@ -103,7 +104,7 @@ def test_a_medium_that_is_not_there(qemu: Qemu) -> None:
 
 def test_a_program_that_is_not_there(disk: Path) -> None:
     with (
-        pytest.raises(RunError, match=r"^/none/qemu: QEMU cannot be started: No such file"),
+        pytest.raises(RunError, match="QEMU does not start: /none/qemu: No such file"),
         start(Machine(Disk(disk)), Qemu(("/none/qemu",))),
     ):
         pass
@@ -188,3 +189,14 @@ def test_a_signal_powers_off(player: Player, number: int) -> None:
     player.process.send_signal(number)
     player.see(b"powering off")
     assert player.process.wait(SOON) == 0
+
+
+def test_a_machine_does_not_outlive_its_thread(disk: Path, qemu: Qemu) -> None:
+    machine = Machine(Disk(disk), memory=64)
+    context = start(machine, qemu)
+    started: list[Running] = []
+    thread = threading.Thread(target=lambda: started.append(context.__enter__()))
+    thread.start()
+    thread.join()
+    assert started[0].process.wait(SOON) == -signal.SIGKILL
+    context.__exit__(None, None, None)
