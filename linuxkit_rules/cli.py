@@ -60,6 +60,7 @@ def _run_grammar(grammar: argparse.ArgumentParser) -> None:
     grammar.add_argument("--cpus", type=_positive, default=1, help="processors (1)")
     grammar.add_argument("--uefi", action="store_true", help="boot by UEFI instead of BIOS")
     grammar.add_argument("--arch", default="", help="amd64 or arm64 (this machine's)")
+    grammar.add_argument("--disk", action="store_true", help="attach an ISO as a disk instead of a CD")
     grammar.add_argument("--qemu-from-path", action="store_true", help="use the QEMU on PATH")
 
 
@@ -111,6 +112,7 @@ def run(options: argparse.Namespace) -> int:
         memory=options.mem,
         cpus=options.cpus,
         uefi=options.uefi,
+        disk=options.disk,
         ports=ports,
         accelerator=probe(qemu, arch),
     )

@@ -6,11 +6,12 @@ import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from linuxkit_rules.debian.lock import LIBRARY_LOCK
 from linuxkit_rules.errors import UsageError
-from linuxkit_rules.stages.stage import Engine
-from linuxkit_rules.store.blobs import Store
+
+if TYPE_CHECKING:
+    from linuxkit_rules.stages.stage import Access, Engine
 
 _ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -39,11 +40,27 @@ def store_root(text: str, environment: Mapping[str, str] = os.environ) -> Path:
 
 def engine(environment: Mapping[str, str] = os.environ) -> Engine:
     """Give the engine that the ``LINUXKIT_*`` variables of the environment describe."""
-    settings = {"debian_mirror": environment.get("LINUXKIT_DEBIAN_MIRROR") or None}
-    return Engine(Store(store_root(environment.get("LINUXKIT_STORE", ""))), settings=settings)
+    from linuxkit_rules.stages.stage import Engine
+    from linuxkit_rules.store.blobs import Store
+
+    return Engine(Store(store_root(environment.get("LINUXKIT_STORE", ""))), access=access(environment))
+
+
+def access(variables: Mapping[str, str]) -> Access:
+    """Give what the variables that say where to fetch from mean."""
+    from linuxkit_rules.stages.stage import Access
+
+    names = variables.get("LINUXKIT_PLAIN_HTTP", "").split(",")
+    return Access(
+        debian_mirror=variables.get("LINUXKIT_DEBIAN_MIRROR") or None,
+        offline=variables.get("LINUXKIT_OFFLINE", "") not in ("", "0"),
+        plain_http=tuple(name.strip() for name in names if name.strip()),
+    )
 
 
 def package_lock(environment: Mapping[str, str] = os.environ) -> Path:
     """Give the lock of the library's packages: ``LINUXKIT_PACKAGE_LOCK``, or the one that comes with it."""
+    from linuxkit_rules.debian.lock import LIBRARY_LOCK
+
     text = environment.get("LINUXKIT_PACKAGE_LOCK", "")
     return Path(text).expanduser() if text else LIBRARY_LOCK

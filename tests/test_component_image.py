@@ -14,7 +14,7 @@ from linuxkit_rules.plan.update import Update
 from linuxkit_rules.spec.component import load_component
 from linuxkit_rules.stages.component import ComponentImage, LaidOver, overlay
 from linuxkit_rules.stages.rootfs import image_tree
-from linuxkit_rules.stages.stage import Engine
+from linuxkit_rules.stages.stage import Access, Engine
 from linuxkit_rules.stages.tool import Program, install
 from linuxkit_rules.store.blobs import Store
 from tests.debs import INTERPRETER, LIB, Archive, Unsigned, program, served
@@ -100,7 +100,7 @@ def _folder(tmp_path: Path, build: str = BUILD) -> Path:
 
 
 def _make(archive: Archive, folder: Path, store: Path) -> tuple[Engine, Descriptor]:
-    engine = Engine(Store(store), settings={"debian_mirror": archive.url})
+    engine = Engine(Store(store), access=Access(debian_mirror=archive.url))
     component = load_component(folder / "build.yml")
     lock = Update(engine, Unsigned(), arches=("amd64",)).lock([component])
     laid, paths = overlay(folder)

@@ -11,7 +11,7 @@ from linuxkit_rules.digest import Digest
 from linuxkit_rules.errors import FormatError, NetworkError, PackageError
 from linuxkit_rules.formats import ar
 from linuxkit_rules.stages.deb import Deb, package_tree
-from linuxkit_rules.stages.stage import Engine
+from linuxkit_rules.stages.stage import Access, Engine
 from linuxkit_rules.store.blobs import Store
 from tests.debs import Archive, deb, entries, served, tar_of
 
@@ -64,10 +64,10 @@ def test_a_package_is_fetched_once_and_its_paths_are_usr_merged(tmp_path: Path) 
     archive.add("x", {"lib/": b"", "lib/x.so": b"X", "usr/bin/x": b"prog"})
     data = (tmp_path / "mirror/pool/main/x_1.0-1_amd64.deb").read_bytes()
     with served(archive):
-        engine = Engine(Store(tmp_path / "store"), settings={"debian_mirror": archive.url})
+        engine = Engine(Store(tmp_path / "store"), access=Access(debian_mirror=archive.url))
         tree = package_tree(_pin(data), engine)
     assert sorted(tree.entries) == ["usr/bin/x", "usr/lib/x.so"]
-    again = Engine(Store(tmp_path / "store"), settings={"offline": True})
+    again = Engine(Store(tmp_path / "store"), access=Access(offline=True))
     assert package_tree(_pin(data), again) == tree
 
 
@@ -76,7 +76,7 @@ def test_another_file_than_the_lock_names_is_refused(tmp_path: Path) -> None:
     archive.add("x", {"usr/a": b"1"})
     wrong = deb({"usr/a": b"2"})
     with served(archive):
-        engine = Engine(Store(tmp_path / "store"), settings={"debian_mirror": archive.url})
+        engine = Engine(Store(tmp_path / "store"), access=Access(debian_mirror=archive.url))
         with pytest.raises(PackageError, match="another file than"):
             engine.run(Deb(_pin(wrong)), {})
 
@@ -85,13 +85,13 @@ def test_a_package_that_the_mirror_dropped_says_what_to_do(tmp_path: Path) -> No
     archive = Archive(tmp_path / "mirror")
     archive.publish()
     with served(archive):
-        engine = Engine(Store(tmp_path / "store"), settings={"debian_mirror": archive.url})
+        engine = Engine(Store(tmp_path / "store"), access=Access(debian_mirror=archive.url))
         with pytest.raises(NetworkError, match=r"x_1.0-1_amd64.deb.*404.*moby lock"):
             engine.run(Deb(_pin(b"")), {})
 
 
 def test_without_network_nothing_is_fetched(tmp_path: Path) -> None:
-    engine = Engine(Store(tmp_path), settings={"offline": True, "debian_mirror": "http://127.0.0.1:1"})
+    engine = Engine(Store(tmp_path), access=Access(offline=True, debian_mirror="http://127.0.0.1:1"))
     with pytest.raises(NetworkError, match="x 1.0-1 amd64 is not in the store"):
         engine.run(Deb(_pin(b"")), {})
 

@@ -15,7 +15,7 @@ from linuxkit_rules.spec.component import load_component, parse_component
 from linuxkit_rules.stages.component import ComponentImage
 from linuxkit_rules.stages.kernel import Kernel
 from linuxkit_rules.stages.modules import Modules
-from linuxkit_rules.stages.stage import Engine
+from linuxkit_rules.stages.stage import Access, Engine
 from linuxkit_rules.store.blobs import Store
 from tests.debs import deb, entries, kernel_module, tar_of
 
@@ -71,7 +71,7 @@ def _text(engine: Engine, entry: Entry) -> str:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Engine:
-    return Engine(Store(tmp_path), settings={"offline": True})
+    return Engine(Store(tmp_path), access=Access(offline=True))
 
 
 def _names(tree: dict[str, Entry]) -> list[str]:

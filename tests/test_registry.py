@@ -24,7 +24,7 @@ from linuxkit_rules.oci.manifest import Index as ImageIndex
 from linuxkit_rules.oci.reference import Reference
 from linuxkit_rules.oci.registry import Registry
 from linuxkit_rules.stages.image import PullImage
-from linuxkit_rules.stages.stage import Engine, Event
+from linuxkit_rules.stages.stage import Access, Engine, Event
 from linuxkit_rules.store.blobs import Store
 from tests.images import AMD64, ARM64, Blobs, tar
 from tests.tools import tool
@@ -145,7 +145,7 @@ def test_what_is_in_the_store_is_not_asked_for_again(registry: str, tmp_path: Pa
     engine = Engine(Store(tmp_path / "store"), events.append)
     pull(engine, f"{registry}/a/once:1")
     events.clear()
-    offline = Engine(engine.store, events.append, {"offline": True})
+    offline = Engine(engine.store, events.append, Access(offline=True))
     pull(offline, f"{registry}/a/once:1")
     assert [event.how for event in events] == ["hit"]
     with pytest.raises(NetworkError, match="nothing may be fetched"):
@@ -456,11 +456,11 @@ def test_plain_http_is_for_loopback_or_by_name(domain: str, plain: tuple[str, ..
         assert registry.base == f"{scheme}://{domain}/v2/a/"
 
 
-def test_the_default_domain_has_no_address_of_its_own(engine: Engine) -> None:
-    with pytest.raises(NetworkError, match=r"library/redis:7: no address is known .*--image-layout"):
-        pull(engine, "redis:7")
+def test_the_default_domain_is_answered_for_by_its_registry() -> None:
+    with Registry(Reference.parse("redis:7")) as registry:
+        assert registry.base == "https://registry-1.docker.io/v2/library/redis/"
 
 
 def test_an_endpoint_stands_for_a_registry(hostile: Hostile, image: Image, engine: Engine) -> None:
-    settings = {"registry_endpoints": {"docker.io": f"http://{hostile.host}"}}
-    assert pull(Engine(engine.store, settings=settings), "a/b:1") == [LOWER]
+    access = Access(endpoints=(("docker.io", f"http://{hostile.host}"),))
+    assert pull(Engine(engine.store, access=access), "a/b:1") == [LOWER]

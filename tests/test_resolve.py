@@ -10,7 +10,7 @@ from linuxkit_rules.debian.lock import LIBRARY_LOCK, Lock, format_lock, load_loc
 from linuxkit_rules.errors import ErrorList, LinuxKitError, NetworkError, PackageError
 from linuxkit_rules.plan.update import Update, locked_gpgv, update_folder
 from linuxkit_rules.spec.component import parse_component
-from linuxkit_rules.stages.stage import Engine
+from linuxkit_rules.stages.stage import Access, Engine
 from linuxkit_rules.store.blobs import Store
 from tests.debs import INTERPRETER, LIB, Archive, Unsigned, program, served
 
@@ -48,7 +48,7 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
 
 
 def _update(archive: Archive, tmp_path: Path) -> Update:
-    engine = Engine(Store(tmp_path / "store"), settings={"debian_mirror": archive.url})
+    engine = Engine(Store(tmp_path / "store"), access=Access(debian_mirror=archive.url))
     return Update(engine, Unsigned(), arches=("amd64",))
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
 _REDIRECTS = 5
+_DEFAULT_ADDRESS = "https://registry-1.docker.io"
 _RETRIES = 3
 _BLOCK = 1 << 18
 _ACCEPT = ", ".join(INDEXES + MANIFESTS)
@@ -189,11 +190,7 @@ class Registry:
     def _address(self) -> str:
         domain = self._reference.domain
         if domain == DEFAULT_DOMAIN:
-            raise NetworkError(
-                f"no address is known for the registry {domain}",
-                where=str(self._reference),
-                hint="take the image from an OCI layout (--image-layout), or give an address",
-            )
+            return _DEFAULT_ADDRESS
         return f"{'http' if self._may_be_plain(domain) else 'https'}://{domain}"
 
     def _may_be_plain(self, place: str) -> bool:

@@ -99,8 +99,8 @@ class Update:
         return release
 
     def _mirror(self) -> str:
-        settings = self.engine.settings
-        return mirror.find(settings.get("debian_mirror"), settings.get("apt_folder", mirror.APT))
+        access = self.engine.access
+        return mirror.find(access.debian_mirror, access.apt_folder)
 
 
 def locked_gpgv(engine: Engine, lock: Lock, arch: str = "amd64") -> Gpgv:

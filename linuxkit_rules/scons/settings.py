@@ -10,19 +10,20 @@ import functools
 import json
 import os
 import threading
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import SCons.Action
 
 from linuxkit_rules.errors import UsageError
-from linuxkit_rules.formats.compression import Compression
-from linuxkit_rules.host import checked_arch, store_root
-from linuxkit_rules.plan.settings import Settings
-from linuxkit_rules.stages.stage import Engine, Event
+from linuxkit_rules.host import access, checked_arch, store_root
 from linuxkit_rules.store.blobs import Store
+
+if TYPE_CHECKING:
+    from linuxkit_rules.formats.compression import Compression
+    from linuxkit_rules.plan.settings import Settings
+    from linuxkit_rules.stages.stage import Engine, Event
 
 DEFAULTS: dict[str, str] = {
     "LINUXKIT_STORE": "",
@@ -30,11 +31,15 @@ DEFAULTS: dict[str, str] = {
     "LINUXKIT_COMPRESSION": "zstd:6",
     "LINUXKIT_PACKAGE_LOCK": "",
     "LINUXKIT_DEBIAN_MIRROR": "",
+    "LINUXKIT_OFFLINE": "",
+    "LINUXKIT_PLAIN_HTTP": "",
     "LINUXKIT_IMAGE_LAYOUTS": "",
     "LINUXKIT_STATE": "",
     "LINUXKIT_TRACE": "",
 }
 """Every construction variable, and its value where neither SConstruct nor environment sets it."""
+
+_FETCHING = ("LINUXKIT_DEBIAN_MIRROR", "LINUXKIT_OFFLINE", "LINUXKIT_PLAIN_HTTP")
 
 
 def set_defaults(env: Any) -> None:
@@ -42,35 +47,69 @@ def set_defaults(env: Any) -> None:
     env.SetDefault(**{name: os.environ.get(name, value) for name, value in DEFAULTS.items()})
 
 
-def settings_of(env: Any) -> Settings:
-    """Read the variables that decide bytes; raise UsageError for a value that means nothing."""
-    compression, level = _compression(env["LINUXKIT_COMPRESSION"])
+def choices_of(env: Any) -> dict[str, Any]:
+    """Give the variables that decide bytes, with absolute paths, as a JSON object."""
     lock = env["LINUXKIT_PACKAGE_LOCK"]
     layouts = env["LINUXKIT_IMAGE_LAYOUTS"]
     names = layouts.split(os.pathsep) if isinstance(layouts, str) else layouts
+    return {
+        "arch": checked_arch(str(env["LINUXKIT_ARCH"])),
+        "compression": str(env["LINUXKIT_COMPRESSION"]),
+        "package_lock": str(env.File(lock).get_abspath()) if lock else "",
+        "layouts": [str(env.Dir(name).get_abspath()) for name in names if name],
+        "home": str(Path.home()),
+    }
+
+
+def settings_of(choices: Mapping[str, Any]) -> Settings:
+    """Read what ``choices_of`` gave; raise UsageError for a value that means nothing."""
+    from linuxkit_rules.plan.settings import Settings
+
+    compression, level = _compression(choices["compression"])
     settings = Settings(
-        arch=checked_arch(str(env["LINUXKIT_ARCH"])),
+        arch=choices["arch"],
         compression=compression,
         level=level,
-        home=Path.home(),
-        layouts=tuple(Path(env.Dir(name).get_abspath()) for name in names if name),
+        home=Path(choices["home"]),
+        layouts=tuple(Path(item) for item in choices["layouts"]),
     )
-    return replace(settings, package_lock=Path(env.File(lock).get_abspath())) if lock else settings
+    lock = choices["package_lock"]
+    return dataclasses.replace(settings, package_lock=Path(lock)) if lock else settings
 
 
-def engine_of(env: Any) -> Engine:
-    """Give the engine for the variables that say where things are; one for each choice and run."""
-    return _engine(
+class Site:
+    """Where things are: the ``store``; and the ``engine``, made when something has to run."""
+
+    def __init__(self, root: Path, trace: str, fetching: Mapping[str, str]) -> None:
+        self.store = Store(root)
+        self._fetching = fetching
+        self._trace = Path(trace) if trace else None
+        self._engine: Engine | None = None
+        self._guard = threading.Lock()
+
+    @property
+    def engine(self) -> Engine:
+        """The one engine of this site."""
+        from linuxkit_rules.stages.stage import Engine
+
+        with self._guard:
+            if self._engine is None:
+                self._engine = Engine(self.store, _reporter(self._trace), access(self._fetching))
+            return self._engine
+
+
+def site_of(env: Any) -> Site:
+    """Give the site for the variables that say where things are; one for each choice and run."""
+    return _site(
         store_root(str(env["LINUXKIT_STORE"])),
-        str(env["LINUXKIT_DEBIAN_MIRROR"]),
         str(env["LINUXKIT_TRACE"]),
+        tuple((name, str(env[name])) for name in _FETCHING),
     )
 
 
 @functools.cache
-def _engine(root: Path, mirror: str, trace: str) -> Engine:
-    settings = {"debian_mirror": mirror or None}
-    return Engine(Store(root), _reporter(Path(trace) if trace else None), settings)
+def _site(root: Path, trace: str, fetching: tuple[tuple[str, str], ...]) -> Site:
+    return Site(root, trace, dict(fetching))
 
 
 def _reporter(trace: Path | None) -> Callable[[Event], None]:
@@ -90,6 +129,8 @@ def _reporter(trace: Path | None) -> Callable[[Event], None]:
 
 
 def _compression(text: str) -> tuple[Compression, int]:
+    from linuxkit_rules.formats.compression import Compression
+
     name, _, level = text.partition(":")
     try:
         return Compression(name), int(level or 0)

@@ -142,7 +142,7 @@ class Component:
     groups: tuple[Group, ...] = ()
     directories: tuple[Directory, ...] = ()
     links: Mapping[str, str] = key(factory=dict, read=_links)
-    generate: tuple[Literal["ca-bundle", "ld.so.cache"], ...] = ()
+    generate: tuple[Literal["ca-bundle"], ...] = ()
     modules: tuple[str, ...] = ()
     kernel: KernelPackage | None = None
     entrypoint: tuple[str, ...] = ()

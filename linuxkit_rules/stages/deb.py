@@ -9,7 +9,7 @@ from linuxkit_rules.debian.deb import unpack_data
 from linuxkit_rules.debian.fetch import fetch
 from linuxkit_rules.debian.index import File
 from linuxkit_rules.debian.lock import Pin
-from linuxkit_rules.debian.mirror import APT, find, url
+from linuxkit_rules.debian.mirror import find, url
 from linuxkit_rules.debian.tree import Tree
 from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.errors import FormatError, NetworkError, PackageError
@@ -51,10 +51,10 @@ class Deb(Stage):
         kept = Descriptor(OCTET_STREAM, file.digest, file.size)
         if work.store.has(kept):
             return kept
-        if work.settings.get("offline"):
+        if work.access.offline:
             hint = "build once with the network"
             raise NetworkError(f"package {self.label()} is not in the store", hint=hint)
-        mirror = find(work.settings.get("debian_mirror"), work.settings.get("apt_folder", APT))
+        mirror = find(work.access.debian_mirror, work.access.apt_folder)
         return fetch(work.store, url(mirror, self.pin.filename), file)
 
 

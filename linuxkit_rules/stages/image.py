@@ -68,8 +68,7 @@ class FetchLayer(Stage):
 class PullImage(Stage):
     """An image of a registry.  A tag is asked for once; what it meant then stays, until the store forgets it.
 
-    No inputs.  Settings: ``offline`` (bool), ``plain_http`` (names of registries to ask without TLS),
-    ``registry_endpoints`` (registry's name to its address).
+    No inputs.
     """
 
     name: ClassVar[str] = "pull-image"
@@ -84,14 +83,12 @@ class PullImage(Stage):
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Fetch, verify, normalise; raise ImageError or NetworkError."""
         reference = Reference.parse(self.reference)
-        if work.settings.get("offline"):
+        if work.access.offline:
             raise NetworkError(
                 "the image is not in the store, and nothing may be fetched", where=str(reference)
             )
-        endpoints = work.settings.get("registry_endpoints")
-        with Registry(
-            reference, plain_http=work.settings.get("plain_http", ()), endpoints=endpoints
-        ) as registry:
+        access = work.access
+        with Registry(reference, plain_http=access.plain_http, endpoints=dict(access.endpoints)) as registry:
             return _bring(registry, registry.resolve(), self.arch, work, self.label())
 
 

@@ -13,8 +13,8 @@ import hashlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import PurePath
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
@@ -95,17 +95,31 @@ class Event:
     depth: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where stages may fetch from.  It is no part of any key, for it never decides what comes out.
+
+    ``debian_mirror`` None leaves the choice to the apt sources below ``apt_folder``; ``plain_http`` names the
+    registries that may be asked without TLS; ``endpoints`` pairs names of registries with their addresses.
+    """
+
+    debian_mirror: str | None = None
+    apt_folder: Path = Path("/etc/apt")
+    offline: bool = False
+    plain_http: tuple[str, ...] = ()
+    endpoints: tuple[tuple[str, str], ...] = ()
+
+
 @dataclass
 class Engine:
     """Runs stages against one store and remembers what they gave.
 
-    ``report`` hears every step; ``settings`` are what stages may use without it being part of a key: where to
-    fetch from, never what comes out.
+    ``report`` hears every step.
     """
 
     store: Store
     report: Callable[[Event], None] = lambda event: None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    access: Access = Access()
 
     def __post_init__(self) -> None:
         self.memory = Memory(self.store)
