@@ -14,6 +14,7 @@ from typing import TypedDict
 from linuxkit_rules.errors import ErrorList, LinuxKitError, SpecError
 from linuxkit_rules.formats.compression import Compression
 from linuxkit_rules.plan.graph import Input, LocalFile, Step, inputs
+from linuxkit_rules.plan.memo import Evidence
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.plan.sources import Sources
 from linuxkit_rules.spec.linuxkit import File, Spec, load
@@ -45,17 +46,22 @@ class Parts:
 
 
 def plan(
-    files: Mapping[str, Path], name: str, settings: Settings, exists: Callable[[Path], bool] = Path.exists
+    files: Mapping[str, Path],
+    name: str,
+    settings: Settings,
+    exists: Callable[[Path], bool] = Path.exists,
+    evidence: Evidence | None = None,
 ) -> Parts:
     """Plan the image ``name`` of YAMLs, merged in order; raise LinuxKitError with all faults to be seen.
 
     ``files`` maps the name that messages show to where each YAML lies; ``exists`` tells whether a local file
     is there, or will be.  Reads the YAMLs, components' build.yml, the package lock, and indexes of image
-    layouts; no network.
+    layouts; no network.  What it reads is noted in ``evidence``.
     """
-    spec = merge([load(path, shown) for shown, path in files.items()])
+    noted = Evidence() if evidence is None else evidence
+    spec = merge([load(noted.file(path), shown) for shown, path in files.items()])
     bases = {shown: path.parent for shown, path in files.items()}
-    return _Planner(spec, bases, settings, exists).parts(name)
+    return _Planner(spec, bases, settings, exists, noted).parts(name)
 
 
 class Packing(TypedDict):
@@ -69,14 +75,19 @@ class _Planner:
     """Plans one image; faults are gathered and raised together."""
 
     def __init__(
-        self, spec: Spec, bases: Mapping[str, Path], settings: Settings, exists: Callable[[Path], bool]
+        self,
+        spec: Spec,
+        bases: Mapping[str, Path],
+        settings: Settings,
+        exists: Callable[[Path], bool],
+        evidence: Evidence,
     ) -> None:
         self._spec = spec
         self._bases = bases
         self._settings = settings
-        self._exists = exists
+        self._exists = lambda path: evidence.existence(path, exists(path))
         self._packing = Packing(compression=settings.compression, level=settings.level)
-        self._sources = Sources(settings)
+        self._sources = Sources(settings, evidence)
         self._faults: list[LinuxKitError] = []
 
     def parts(self, name: str) -> Parts:

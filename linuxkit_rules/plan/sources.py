@@ -8,14 +8,15 @@ from pathlib import Path
 from linuxkit_rules.debian.lock import Lock, load_lock
 from linuxkit_rules.errors import LinuxKitError, SpecError
 from linuxkit_rules.oci.layout import Layout
-from linuxkit_rules.oci.reference import DirectorySource, LibrarySource, Source, parse_source
+from linuxkit_rules.oci.reference import DirectorySource, LayoutSource, LibrarySource, Source, parse_source
 from linuxkit_rules.plan.graph import Input, LocalFile, Step, inputs
+from linuxkit_rules.plan.memo import PACKAGE, Evidence
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.spec.component import Component, load_component
 from linuxkit_rules.stages.component import ComponentImage, overlay
 from linuxkit_rules.stages.image import resolve
 
-LIBRARY = Path(__file__).resolve().parents[1]
+LIBRARY = PACKAGE
 """Where the folders ``pkg`` (components) and ``tools`` (host programs, boot loaders) lie."""
 
 OWN_LOCK = "packages.lock"
@@ -23,11 +24,12 @@ OWN_LOCK = "packages.lock"
 
 
 class Sources:
-    """Gives one step for each image, however often it is asked for."""
+    """Gives one step for each image, however often it is asked for; notes in ``evidence`` what it reads."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, evidence: Evidence | None = None) -> None:
         self._settings = settings
-        self._layouts = [Layout.at(path) for path in settings.layouts]
+        self._evidence = Evidence() if evidence is None else evidence
+        self._layouts = [Layout.at(self._noted(path)) for path in settings.layouts]
         self._steps: dict[tuple[str, Path], Step] = {}
         self._components: dict[Path, Component] = {}
 
@@ -62,22 +64,30 @@ class Sources:
 
     @cached_property
     def _library_lock(self) -> Lock:
-        return load_lock(self._settings.package_lock)
+        return load_lock(self._evidence.file(self._settings.package_lock))
+
+    def _noted(self, layout: Path) -> Path:
+        for name in ("oci-layout", "index.json"):
+            self._evidence.file(layout / name)
+        return layout
 
     def _step(self, source: Source, base: Path) -> Step:
         if isinstance(source, LibrarySource):
             return self._component(LIBRARY / "pkg" / source.name)
         if isinstance(source, DirectorySource):
             return self._component(base / source.directory)
+        if isinstance(source, LayoutSource):
+            self._noted(base / source.directory)
         found = resolve(source, self._settings.arch, self._layouts, base)
         files = inputs(("archive", LocalFile(found.archive))) if found.archive else ()
         return Step(f"images/{_file_name(str(source))}", found.stage, files)
 
     def _component(self, folder: Path) -> Step:
         """Give the step of the component in ``folder``; raise LinuxKitError for a fault of it or its lock."""
-        folder = folder.resolve()
+        folder = self._evidence.place(folder)
         component = self._load(folder)
         arch = self._settings.arch
+        self._evidence.folder(folder / "rootfs")
         laid, files = overlay(folder)
         stage = ComponentImage(component, self._lock(folder).pins(component, arch), arch, laid)
         sources = tuple(Input("file", LocalFile(file)) for file in files)
@@ -87,12 +97,12 @@ class Sources:
         if folder not in self._components:
             if not (folder / "build.yml").is_file():
                 raise SpecError(f"there is no component {folder.name!r}", hint=_choices(folder))
-            self._components[folder] = load_component(folder / "build.yml")
+            self._components[folder] = load_component(self._evidence.file(folder / "build.yml"))
         return self._components[folder]
 
     def _lock(self, folder: Path) -> Lock:
         """Give the lock of a component: its own beside it, else the library's."""
-        own = folder / OWN_LOCK
+        own = self._evidence.file(folder / OWN_LOCK)
         return load_lock(own) if own.is_file() else self._library_lock
 
 

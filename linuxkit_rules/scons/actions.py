@@ -11,7 +11,7 @@ import shutil
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import SCons.Action
 import SCons.Errors
@@ -19,10 +19,13 @@ from SCons.Action import _ActionAction
 
 from linuxkit_rules.digest import Descriptor, canonical_json
 from linuxkit_rules.errors import FormatError, LinuxKitError, StoreError
-from linuxkit_rules.plan.graph import LocalFile, Step, gather, ingest
-from linuxkit_rules.stages.stage import Engine
+from linuxkit_rules.scons.settings import Site
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
+
+if TYPE_CHECKING:
+    from linuxkit_rules.plan.graph import Step
+    from linuxkit_rules.plan.outline import Task
 
 Node = Any
 """A node of SCons, which carries no types."""
@@ -72,33 +75,46 @@ class Action(_ActionAction):  # type: ignore[misc]
         """Make the targets."""
 
 
+class Job(NamedTuple):
+    """What a descriptor target stands for: ``step`` gives the true step of ``task``, and may have to plan."""
+
+    task: Task
+    step: Callable[[], Step]
+    site: Site
+
+
 class RunStage(Action):
     """Runs the step that a descriptor target stands for, and writes the descriptor."""
 
     def strfunction(self, target: Nodes, source: Nodes, env: Any, executor: Any = None) -> str:
         """Name the stage and the step where nothing is run; else the engine's report tells more."""
-        step: Step = target[0].attributes.linuxkit_step
-        return "" if SCons.Action.execute_actions else f"{step.stage.name} {step.name}"
+        task = target[0].attributes.linuxkit_job.task
+        stage, _, _ = task.stage.partition("/")
+        return "" if SCons.Action.execute_actions else f"{stage} {task.name}"
 
     def get_presig(self, target: Sequence[Node], source: Any, env: Any, executor: Any = None) -> bytes:
         """Sign by the stage's name and version."""
-        stage = target[0].attributes.linuxkit_step.stage
-        return f"{stage.name}/{stage.version}".encode()
+        signature: str = target[0].attributes.linuxkit_job.task.stage
+        return signature.encode()
 
     def work(self, targets: Sequence[Node], sources: Sequence[Node], env: Any) -> None:
         """Read the inputs' descriptors, run the stage, write its descriptor."""
-        step: Step = targets[0].attributes.linuxkit_step
-        engine: Engine = targets[0].attributes.linuxkit_engine
+        from linuxkit_rules.plan.graph import gather
+
+        job: Job = targets[0].attributes.linuxkit_job
+        step, engine = job.step(), job.site.engine
         pairs = zip((item.role for item in step.inputs), sources, strict=False)
-        inputs = gather((role, self._read(node, engine)) for role, node in pairs)
+        inputs = gather((role, self._read(node, job.site)) for role, node in pairs)
         result = engine.run(step.stage, inputs, step.name)
         Path(targets[0].get_abspath()).write_bytes(encode(result))
 
     @staticmethod
-    def _read(node: Node, engine: Engine) -> Descriptor:
-        if hasattr(node.attributes, "linuxkit_step"):
+    def _read(node: Node, site: Site) -> Descriptor:
+        from linuxkit_rules.plan.graph import LocalFile, ingest
+
+        if hasattr(node.attributes, "linuxkit_job"):
             return decode(Path(node.get_abspath()).read_bytes()).output
-        return ingest(LocalFile(Path(node.rfile().get_abspath())), engine)
+        return ingest(LocalFile(Path(node.rfile().get_abspath())), site.engine)
 
 
 class Deliver(Action):
@@ -114,9 +130,9 @@ class Deliver(Action):
 
     def work(self, targets: Sequence[Node], sources: Sequence[Node], env: Any) -> None:
         """Copy, then rename over the target."""
-        engine: Engine = targets[0].attributes.linuxkit_engine
+        site: Site = targets[0].attributes.linuxkit_site
         result = decode(Path(sources[0].get_abspath()).read_bytes())
-        deliver(engine.store, result.output, Path(targets[0].get_abspath()))
+        deliver(site.engine.store, result.output, Path(targets[0].get_abspath()))
 
 
 class Generate(Action):

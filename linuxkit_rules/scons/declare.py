@@ -1,22 +1,27 @@
-"""Steps become targets: each step a small descriptor file, each output a real file.
+"""Tasks become targets: each task a small descriptor file, each output a real file.
 
-A step that two images share is declared once.  A descriptor whose blobs have left the store is always
+A task that two images share is declared once.  A descriptor whose blobs have left the store is always
 rebuilt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from SCons.Builder import Builder
+from SCons.CacheDir import CacheDir
+from SCons.Environment import OverrideEnvironment
 
 from linuxkit_rules.errors import FormatError, UsageError
-from linuxkit_rules.plan.graph import LocalFile, Step
-from linuxkit_rules.scons.actions import Deliver, Node, RunStage, decode
-from linuxkit_rules.stages.stage import Engine
+from linuxkit_rules.scons.actions import Deliver, Job, Node, RunStage, decode
+from linuxkit_rules.scons.settings import Site
+from linuxkit_rules.store.memory import Memory
+
+if TYPE_CHECKING:
+    from linuxkit_rules.plan.graph import Step
+    from linuxkit_rules.plan.outline import Outline, Task
 
 FileNode = Callable[[Path], Node]
 """Gives the node of a local file."""
@@ -26,20 +31,51 @@ STATE = ".linuxkit"
 
 _run_stage = Builder(action=RunStage())
 _deliver = Builder(action=Deliver())
+_no_cache = CacheDir(None)
 
 
-@dataclass
+class Uncached(OverrideEnvironment):  # type: ignore[misc]
+    """An environment whose targets never go to SCons's own cache: the store has them.
+
+    SCons asks the default environment for its cache, and makes it for that alone, with all default tools.
+    """
+
+    def get_CacheDir(self) -> CacheDir:  # noqa: N802 - SCons's name
+        """Give a cache that is off."""
+        return _no_cache
+
+
+class Draft:
+    """The outline of an image and how to come by its true steps; where they lie in SCons's graph.
+
+    ``step`` gives the step of the task with that number.  Targets go below ``folder``; ``files`` gives the nodes
+    of local files.
+    """
+
+    def __init__(
+        self, env: Any, folder: Node, outline: Outline, step: Callable[[int], Step], files: FileNode
+    ) -> None:
+        self.env = Uncached(env)
+        self.folder = folder
+        self.outline = outline
+        self.step = step
+        self.files = files
+        self.nodes: dict[int, Node] = {}
+
+
 class Declarations:
-    """What has been declared in this run of SCons for one engine."""
+    """What has been declared in this run of SCons for one site."""
 
-    engine: Engine
-    nodes: dict[tuple[bytes, tuple[Node, ...]], Node] = field(default_factory=dict)
-    taken: set[str] = field(default_factory=set)
-    owners: dict[Node, str] = field(default_factory=dict)
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._memory = Memory(site.store)
+        self._nodes: dict[tuple[str, tuple[Node, ...]], Node] = {}
+        self._taken: set[str] = set()
+        self._owners: dict[Node, str] = {}
 
     def claim(self, target: Node, format_name: str) -> None:
         """Note that ``target`` is a file of that format; raise UsageError where another format has it."""
-        owner = self.owners.setdefault(target, format_name)
+        owner = self._owners.setdefault(target, format_name)
         if owner != format_name:
             raise UsageError(
                 f"formats {owner} and {format_name} both make this file",
@@ -47,52 +83,52 @@ class Declarations:
                 hint="ask for one of them, or put them into different folders",
             )
 
-    def step(self, env: Any, folder: Node, step: Step, files: FileNode) -> Node:
-        """Declare ``step`` and what it needs; give its descriptor target below ``folder``."""
-        sources = tuple(
-            files(item.source.path)
-            if isinstance(item.source, LocalFile)
-            else self.step(env, folder, item.source, files)
-            for item in step.inputs
-        )
-        recipe = step.recipe()
-        node = self.nodes.get((recipe, sources))
+    def output(self, draft: Draft, target: Node, number: int) -> Node:
+        """Declare that ``target`` is a copy of what the task ``number`` gives."""
+        (node,) = _deliver(draft.env, target=target, source=[self._task(draft, number)])
+        node.attributes.linuxkit_site = self._site
+        node.set_precious()
+        node.set_nocache()
+        return node
+
+    def _task(self, draft: Draft, number: int) -> Node:
+        """Give the descriptor target of a task, declared with what it needs."""
+        node = draft.nodes.get(number)
         if node is None:
-            node = self._declare(env, folder, step, sources, recipe)
-            self.nodes[recipe, sources] = node
+            task = draft.outline.tasks[number]
+            sources = tuple(
+                draft.files(Path(given)) if isinstance(given, str) else self._task(draft, given)
+                for _, given in task.inputs
+            )
+            node = self._nodes.get((task.recipe, sources))
+            if node is None:
+                node = self._declare(draft, number, task, sources)
+                self._nodes[task.recipe, sources] = node
+            draft.nodes[number] = node
         return node
 
-    def output(self, env: Any, target: Node, folder: Node, step: Step, files: FileNode) -> Node:
-        """Declare that ``target`` is a copy of what ``step`` gives; ``files`` gives local files' nodes."""
-        (node,) = _deliver(env, target=target, source=[self.step(env, folder, step, files)])
-        node.attributes.linuxkit_engine = self.engine
-        env.Precious(node)
-        env.NoCache(node)
-        return node
-
-    def _declare(self, env: Any, folder: Node, step: Step, sources: Sequence[Node], recipe: bytes) -> Node:
-        target = folder.File(self._free(str(folder), step.name) + ".json")
-        (node,) = _run_stage(env, target=target, source=[*sources, env.Value(recipe.decode())])
-        node.attributes.linuxkit_step = step
-        node.attributes.linuxkit_engine = self.engine
-        env.NoCache(node)
+    def _declare(self, draft: Draft, number: int, task: Task, sources: Sequence[Node]) -> Node:
+        target = draft.folder.File(self._free(str(draft.folder), task.name) + ".json")
+        (node,) = _run_stage(draft.env, target=target, source=[*sources, draft.env.Value(task.recipe)])
+        node.attributes.linuxkit_job = Job(task, lambda: draft.step(number), self._site)
+        node.set_nocache()
         if not self._whole(Path(node.get_abspath())):
-            env.AlwaysBuild(node)
+            node.set_always_build()
         return node
 
     def _free(self, folder: str, name: str) -> str:
         """Give ``name``, or ``name-2`` … where another recipe of this run has taken it."""
         number, candidate = 1, name
-        while f"{folder}/{candidate}" in self.taken:
+        while f"{folder}/{candidate}" in self._taken:
             number += 1
             candidate = f"{name}-{number}"
-        self.taken.add(f"{folder}/{candidate}")
+        self._taken.add(f"{folder}/{candidate}")
         return candidate
 
     def _whole(self, path: Path) -> bool:
         """Whether the descriptor at ``path`` may be trusted, or is not there, so that SCons builds it."""
         try:
-            return self.engine.memory.whole(decode(path.read_bytes()))
+            return self._memory.whole(decode(path.read_bytes()))
         except FileNotFoundError:
             return True
         except (OSError, FormatError):
@@ -102,6 +138,6 @@ class Declarations:
 _declarations: dict[int, Declarations] = {}
 
 
-def declarations(engine: Engine) -> Declarations:
-    """Give the declarations of this run that belong to ``engine``."""
-    return _declarations.setdefault(id(engine), Declarations(engine))
+def declarations(site: Site) -> Declarations:
+    """Give the declarations of this run that belong to ``site``."""
+    return _declarations.setdefault(id(site), Declarations(site))

@@ -1,61 +1,107 @@
-"""One image in SCons: its YAML read, its steps planned, its files declared."""
+"""One image in SCons: its plan remembered or made, its files declared."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from SCons.Builder import Builder
-from SCons.Scanner import ScannerBase
+from typing import TYPE_CHECKING, Any
 
 from linuxkit_rules.digest import canonical_json
-from linuxkit_rules.errors import LinuxKitError
-from linuxkit_rules.outputs.base import Output
-from linuxkit_rules.plan.graph import Step, local_files, realise
-from linuxkit_rules.plan.image import Parts, plan
+from linuxkit_rules.errors import LinuxKitError, SpecError
+from linuxkit_rules.plan.memo import Evidence, Memo
+from linuxkit_rules.plan.outline import Outline, outline
 from linuxkit_rules.scons.actions import Generate, Node, deliver
-from linuxkit_rules.scons.declare import STATE, declarations
-from linuxkit_rules.scons.settings import engine_of, settings_of
-from linuxkit_rules.stages.stage import as_json
+from linuxkit_rules.scons.declare import STATE, Draft, declarations
+from linuxkit_rules.scons.formats import Formats
+from linuxkit_rules.scons.settings import choices_of, settings_of, site_of
+
+if TYPE_CHECKING:
+    from linuxkit_rules.plan.graph import Step
+
+Exists = Callable[[Path], bool]
 
 
 class Image:
-    """The image ``name`` in ``folder``, described by the YAMLs ``sources``."""
+    """The image ``name`` in ``folder`` as files of ``formats``, described by the YAMLs ``sources``."""
 
-    def __init__(self, env: Any, folder: Node, name: str, sources: Sequence[Node]) -> None:
+    def __init__(
+        self, env: Any, folder: Node, name: str, formats: Sequence[str], sources: Sequence[Node]
+    ) -> None:
         self._env = env
         self._folder = folder
         self._name = name
+        self._formats = formats
         self._sources = sources
-        self._settings = settings_of(env)
-        self._engine = engine_of(env)
-        self._declared = declarations(self._engine)
+        self._choices = choices_of(env)
+        self._site = site_of(env)
+        self._memo = memo_of(env)
+        self._declared = declarations(self._site)
+        self._targets = self._claimed(Formats.find(self._memo))
 
-    def claim(self, output: Output) -> None:
-        """Note that the output's files are its own; raise UsageError where another format has one."""
-        for target in self._targets(output).values():
-            self._declared.claim(target, output.name)
-
-    def declare(self, output: Output) -> list[Node]:
-        """Declare the output's files; raise LinuxKitError where the YAML is at fault."""
-        targets = self._targets(output)
+    def declare(self) -> list[Node]:
+        """Declare the files; raise LinuxKitError where the YAML is at fault."""
         if any(source.has_builder() for source in self._sources):
-            return self._generate(output, targets)
-        state = self._env["LINUXKIT_STATE"]
-        folder = (self._env.Dir(state) if state else self._folder.Dir(STATE)).Dir(self._name)
-        steps = output.steps(self._plan())
+            return [node for name in self._formats for node in self._generate(name)]
+        draft = self._draft()
         return [
-            self._declared.output(self._env, target, folder, steps[suffix], self._node)
+            self._declared.output(draft, target, draft.outline.outputs[name][suffix])
+            for name, targets in self._targets.items()
             for suffix, target in targets.items()
         ]
 
-    def _targets(self, output: Output) -> dict[str, Node]:
-        return {suffix: self._folder.File(self._name + suffix) for suffix in output.suffixes}
+    def _claimed(self, formats: Formats) -> dict[str, dict[str, Node]]:
+        """Give each format's files, by suffix; raise UsageError where two formats make the same file."""
+        found: dict[str, dict[str, Node]] = {}
+        for name in self._formats:
+            found[name] = {
+                suffix: self._folder.File(self._name + suffix) for suffix in formats.suffixes[name]
+            }
+            for target in found[name].values():
+                self._declared.claim(target, name)
+        return found
 
-    def _plan(self) -> Parts:
+    def _draft(self) -> Draft:
+        """Give the plan's outline, from memory where nothing that it was made from has changed."""
+        state = self._env["LINUXKIT_STATE"]
+        folder = (self._env.Dir(state) if state else self._folder.Dir(STATE)).Dir(self._name)
+        question = self._question()
+        known = self._memo.recall(question, self._exists)
+        if known:
+            found = Outline.from_json(known.answer)
+            steps = _Steps(lambda: self._again(found, question, known.there))
+        else:
+            evidence = Evidence()
+            found, made = outline(self._plan(self._formats, self._exists, evidence))
+            self._memo.keep(question, found.to_json(), evidence)
+            steps = _Steps(lambda: made)
+        return Draft(self._env, folder, found, steps.step, self._node)
+
+    def _question(self) -> str:
+        yamls = [str(_readable(source)) for source in self._sources]
+        return canonical_json([self._name, self._formats, yamls, self._choices]).decode()
+
+    def _again(self, remembered: Outline, question: str, there: Mapping[str, bool]) -> Sequence[Step]:
+        """Plan what has been declared from memory; raise SpecError where that comes out otherwise."""
+        steps = self._plan(self._formats, lambda path: there.get(str(path), False), Evidence())
+        found, made = outline(steps)
+        if found != remembered:
+            self._memo.forget(question)
+            raise SpecError(
+                "what it says changed while SCons ran", where=str(self._sources[-1]), hint="again"
+            )
+        return made
+
+    def _plan(
+        self, formats: Sequence[str], exists: Exists, evidence: Evidence
+    ) -> dict[str, Mapping[str, Step]]:
+        """Give each format's steps by suffix; raise LinuxKitError for any fault."""
+        from linuxkit_rules.outputs.registry import by_name
+        from linuxkit_rules.plan.image import plan
+
         files = {str(source): _readable(source) for source in self._sources}
-        return plan(files, self._name, self._settings, self._exists)
+        parts = plan(files, self._name, settings_of(self._choices), exists, evidence)
+        return {name: by_name(name).steps(parts) for name in formats}
 
     def _exists(self, path: Path) -> bool:
         """Whether a local file is there, or a target that has been declared makes it."""
@@ -70,23 +116,32 @@ class Image:
                 return source.dir.File(str(path.relative_to(base)))
         return self._env.File(str(path))
 
-    def _generate(self, output: Output, targets: Mapping[str, Node]) -> list[Node]:
+    def _generate(self, name: str) -> list[Node]:
         """Declare the files of a YAML that is itself built: one node plans and runs all once it is there."""
+        from SCons.Builder import Builder
+        from SCons.Scanner import ScannerBase
+
+        from linuxkit_rules.plan.graph import local_files, realise
+
+        targets = self._targets[name]
+
+        def steps() -> Mapping[str, Step]:
+            return self._plan([name], self._exists, Evidence())[name]
 
         def make(paths: Sequence[Path]) -> None:
-            steps = output.steps(self._plan())
+            planned, engine = steps(), self._site.engine
             done: dict[Step, Any] = {}
             for suffix, path in zip(targets, paths, strict=True):
-                deliver(self._engine.store, realise(steps[suffix], self._engine, done).output, path)
+                deliver(engine.store, realise(planned[suffix], engine, done).output, path)
 
         def scan(node: Node, env: Any, path: Any, argument: Any = None) -> list[Node]:
             try:
-                steps = output.steps(self._plan())
+                planned = steps().values()
             except LinuxKitError:
                 return []  # the action meets the same fault, and can say so
-            return [self._node(file) for step in steps.values() for file in sorted(local_files(step))]
+            return [self._node(file) for step in planned for file in sorted(local_files(step))]
 
-        settings = self._env.Value(canonical_json([output.name, as_json(self._settings)]).decode())
+        settings = self._env.Value(canonical_json([name, self._choices]).decode())
         builder = Builder(action=Generate(), source_scanner=ScannerBase(scan, name="linuxkit"))
         sources = [*self._sources, settings]
         nodes: list[Node] = builder(self._env, target=list(targets.values()), source=sources)
@@ -95,6 +150,28 @@ class Image:
         self._env.Precious(nodes)
         self._env.NoCache(nodes)
         return nodes
+
+
+class _Steps:
+    """Steps that are planned when the first of them is asked for, once for all threads."""
+
+    def __init__(self, plan: Callable[[], Sequence[Step]]) -> None:
+        self._plan = plan
+        self._steps: Sequence[Step] | None = None
+        self._guard = threading.Lock()
+
+    def step(self, number: int) -> Step:
+        """Give the step of a task; raise LinuxKitError where planning does."""
+        with self._guard:
+            if self._steps is None:
+                self._steps = self._plan()
+            return self._steps[number]
+
+
+def memo_of(env: Any) -> Memo:
+    """Give the memo in the store; a run that builds nothing (-n, -q, -c) leaves no trace in it."""
+    keep = not any(env.GetOption(option) for option in ("no_exec", "question", "clean"))
+    return Memo(site_of(env).store.root, keep)
 
 
 def _readable(source: Node) -> Path:

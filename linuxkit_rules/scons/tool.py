@@ -18,10 +18,9 @@ import SCons.Script
 from SCons.Util import flatten
 
 from linuxkit_rules.errors import LinuxKitError
-from linuxkit_rules.outputs.base import Output
-from linuxkit_rules.outputs.registry import by_file, by_name, suffixes
 from linuxkit_rules.scons.actions import Node
-from linuxkit_rules.scons.image import Image
+from linuxkit_rules.scons.formats import Formats
+from linuxkit_rules.scons.image import Image, memo_of
 from linuxkit_rules.scons.settings import set_defaults
 
 DEFAULT_FORMAT = "iso"
@@ -58,11 +57,8 @@ def linuxkit_image(
 
 def declare(env: Any, target: Any, source: Any, formats: str | Sequence[str]) -> list[Node]:
     """Do what ``linuxkit_image`` says; raise LinuxKitError."""
-    folder, name, outputs = _wanted(env, target, formats)
-    image = Image(env, folder, name, [env.File(item) for item in flatten([source])])
-    for output in outputs:
-        image.claim(output)
-    return [node for output in outputs for node in image.declare(output)]
+    folder, name, wanted = _wanted(env, target, formats)
+    return Image(env, folder, name, wanted, [env.File(item) for item in flatten([source])]).declare()
 
 
 def linuxkit_outputs(env: Any, folder: Any, source: Any, **overrides: Any) -> list[Node]:
@@ -78,21 +74,25 @@ def linuxkit_outputs(env: Any, folder: Any, source: Any, **overrides: Any) -> li
     return linuxkit_image(env, base, source, asked or [DEFAULT_FORMAT], **overrides)
 
 
-def _wanted(env: Any, target: Any, formats: str | Sequence[str]) -> tuple[Node, str, list[Output]]:
-    """Give the folder, the image's name, and the outputs to declare."""
+def _wanted(env: Any, target: Any, formats: str | Sequence[str]) -> tuple[Node, str, list[str]]:
+    """Give the folder, the image's name, and the formats to declare."""
     node = env.File(flatten([target])[0])
+    known = Formats.find(memo_of(env))
     if not formats:
-        output, name = by_file(node.name)
-        return node.dir, name, [output]
+        found, name = known.by_file(node.name)
+        return node.dir, name, [found]
     names = formats.split(",") if isinstance(formats, str) else list(formats)
-    return node.dir, node.name, [by_name(item) for item in names]
+    return node.dir, node.name, list(dict.fromkeys(known.by_name(item) for item in names))
 
 
 def _asked(env: Any, base: Node) -> list[str]:
     """Give the formats one of whose files the command line names."""
-    files = {base.dir.File(base.name + suffix): suffix for suffix, _ in suffixes()}
-    nodes = [env.File(item) for item in SCons.Script.COMMAND_LINE_TARGETS if not _is_folder(item)]
-    return list(dict.fromkeys(by_file(f"x{files[node]}")[0].name for node in nodes if node in files))
+    known = Formats.find(memo_of(env))
+    nodes = {env.File(item) for item in SCons.Script.COMMAND_LINE_TARGETS if not _is_folder(item)}
+    found: dict[Node, str] = {}
+    for suffix, name in known.pairs():
+        found.setdefault(base.dir.File(base.name + suffix), name)
+    return list(dict.fromkeys(name for node, name in found.items() if node in nodes))
 
 
 def _is_folder(text: Any) -> bool:

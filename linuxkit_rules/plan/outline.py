@@ -1,0 +1,61 @@
+"""The outline of a plan: what SCons needs to know of its steps, without the stages themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from linuxkit_rules.plan.graph import Step
+
+
+class Task(NamedTuple):
+    """A step: its name, its stage's ``name/version``, and its recipe as canonical JSON.
+
+    ``inputs`` are pairs of a role and either the number of a task or the path of a local file.
+    """
+
+    name: str
+    stage: str
+    recipe: str
+    inputs: tuple[tuple[str, int | str], ...]
+
+
+class Outline(NamedTuple):
+    """The tasks, each after those that it needs; ``outputs`` is format to suffix to the number of a task."""
+
+    tasks: tuple[Task, ...]
+    outputs: Mapping[str, Mapping[str, int]]
+
+    @classmethod
+    def from_json(cls, value: Any) -> Outline:
+        """Read what ``to_json`` gave."""
+        rows = value["tasks"]
+        tasks = (Task(name, stage, recipe, tuple(map(tuple, given))) for name, stage, recipe, given in rows)
+        return cls(tuple(tasks), value["outputs"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Give a JSON value."""
+        return {"tasks": self.tasks, "outputs": self.outputs}
+
+
+def outline(outputs: Mapping[str, Mapping[str, Step]]) -> tuple[Outline, tuple[Step, ...]]:
+    """Give the outline of ``outputs`` (format to suffix to step), and the step of each task."""
+    numbers: dict[Step, int] = {}
+    tasks: list[Task] = []
+
+    def number(step: Step) -> int:
+        if step not in numbers:
+            inputs = tuple((item.role, given(item.source)) for item in step.inputs)
+            stage = f"{step.stage.name}/{step.stage.version}"
+            tasks.append(Task(step.name, stage, step.recipe().decode(), inputs))
+            numbers[step] = len(numbers)
+        return numbers[step]
+
+    def given(source: Any) -> int | str:
+        return str(source.path) if hasattr(source, "path") else number(source)
+
+    found = {
+        name: {suffix: number(step) for suffix, step in steps.items()} for name, steps in outputs.items()
+    }
+    return Outline(tuple(tasks), found), tuple(numbers)
