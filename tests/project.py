@@ -42,14 +42,14 @@ class Project:
     events: list[tuple[str, str, str]] = field(default_factory=list)
 
     @classmethod
-    def make(cls, root: Path, sconstruct: str = SCONSTRUCT) -> "Project":
+    def make(cls, root: Path, sconstruct: str = SCONSTRUCT, program: bytes = b"program") -> "Project":
         root.mkdir(parents=True, exist_ok=True)
         blobs = Blobs()
         modules = tar(**{"lib/modules/1/modules.order": b""})
         images = {
             "kernel": [tar(**{"kernel": b"KERNEL", "kernel.tar": modules})],
             "init": [tar(init=b"#!/bin/sh\n")],
-            "app": [tar(app=b"program" * 1000)],
+            "app": [tar(app=program * 1000)],
         }
         members = [
             (blobs.image(layers, "gzip"), {REF_NAME: f"docker.io/test/{name}:1"})

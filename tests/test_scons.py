@@ -1,5 +1,6 @@
 """The SCons tool as a user meets it, on tiny images of a local layout."""
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -175,6 +176,79 @@ def test_yaml_that_is_built_itself(project: Project) -> None:
     project.edit('"/app", "one"', '"/app", "six"', "template")
     project.scons()
     assert project.ran() == ["bundle", "segment", "join"]
+
+
+def test_built_yaml_sees_what_else_it_reads(project: Project) -> None:
+    (project.root / "tiny.yml").rename(project.root / "template")
+    (project.root / "SConstruct").write_text(
+        "from linuxkit_rules import linuxkit\nenv = Environment(tools=[linuxkit])\n"
+        'yml = env.Command("tiny.yml", "template", Copy("$TARGET", "$SOURCE"))\n'
+        'env.LinuxKitImage("out/tiny", yml, formats="kernel+initrd")\n'
+    )
+    project.scons()
+    before = files(project)
+    Project.make(tmp := project.root / "other", program=b"another program")
+    shutil.rmtree(project.root / "layout")
+    (tmp / "layout").rename(project.root / "layout")
+    project.scons()
+    assert files(project)["tiny-initrd.img"] != before["tiny-initrd.img"]
+
+
+def test_two_images_whose_names_look_alike_are_two(project: Project) -> None:
+    """Different images stay two where their targets are named alike; one image of two names is one."""
+    other = Project.make(project.root / "other", program=b"another program")
+    text = (project.root / "tiny.yml").read_text()
+    first, second = (
+        f"oci:{project.root}/layout:docker.io/test/app:1",
+        f"oci:{other.root}/layout:docker.io/test/app:1",
+    )
+    one, two = text.split("  - name: other")
+    (project.root / "tiny.yml").write_text(
+        one.replace("test/app:1", first) + "  - name: other" + two.replace("test/app:1", second)
+    )
+    project.scons()
+    assert project.ran().count("container-rootfs") == 2
+    (project.root / "tiny.yml").write_text(
+        one + "  - name: other" + two.replace("test/app:1", "docker.io/test/app:1")
+    )
+    project.scons(LINUXKIT_STORE=str(project.root / "fresh"))
+    assert project.ran().count("container-rootfs") == 1
+
+
+def test_rotten_blob_is_not_delivered(project: Project) -> None:
+    project.scons()
+    before = files(project)
+    blobs = project.root / "store" / "blobs" / "sha256"
+    initrd = blobs / hashlib.sha256(before["tiny-initrd.img"]).hexdigest()
+    initrd.chmod(0o644)
+    initrd.write_bytes(before["tiny-initrd.img"][:-1] + b"x")
+    (project.root / "out" / "tiny-initrd.img").unlink()
+    assert "was damaged and has been dropped" in project.scons(check=False)
+    project.scons()
+    assert files(project) == before
+
+
+@pytest.mark.parametrize(
+    ("new", "message"),
+    [
+        ("volumes:\n  - name: data\nfiles:", "the volume 'data' cannot be made yet"),
+        ("kernel:\n  ucode: x.cpio\nfiles:", "ucode cannot be joined yet"),
+    ],
+)
+def test_what_is_not_built_yet_is_refused(project: Project, new: str, message: str) -> None:
+    text = (project.root / "tiny.yml").read_text()
+    if new.startswith("kernel"):
+        text = text.replace("kernel:\n", "kernel:\n  ucode: x.cpio\n", 1)
+    else:
+        text = text.replace("files:", new, 1)
+    (project.root / "tiny.yml").write_text(text)
+    assert message in project.scons(check=False)
+
+
+def test_folder_in_the_place_of_a_file_is_refused(project: Project) -> None:
+    (project.root / "local.txt").unlink()
+    (project.root / "local.txt").mkdir()
+    assert "tiny.yml:16:5: there is no file 'local.txt'" in project.scons(check=False)
 
 
 def test_failed_build_leaves_the_old_output(project: Project) -> None:

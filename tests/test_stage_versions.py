@@ -25,7 +25,7 @@ RECORDED = {
     "bundle": (1, "9fcd148cc82cb906"),
     "container-rootfs": (1, "5be94959dfec7faa"),
     "files": (1, "a9c7307b916aae62"),
-    "join": (1, "193531dcc110bff0"),
+    "join": (1, "f3255c49458a7f03"),
     "kernel": (1, "50e4dd034c969f54"),
     "layout-image": (1, "54e51ed79138e761"),
     "rootfs": (1, "907023cab76b5e3d"),

@@ -33,7 +33,9 @@ class Gpgv:
             message, text = Path(folder, "signed"), Path(folder, "text")
             message.write_bytes(signed)
             status = self._run(folder, message, text)
-            if "VALIDSIG" not in status or "BADSIG" in status or not text.is_file():
+            # Of an expired or revoked key's signature gpgv says VALIDSIG too, but not GOODSIG.
+            good = {"GOODSIG", "VALIDSIG"} <= status and "BADSIG" not in status
+            if not good or not text.is_file():
                 reason = ", ".join(sorted(status & _FAULTS)) or "no signature"
                 raise PackageError(f"the signature does not verify: {reason}", where=where)
             return text.read_text("utf-8")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from linuxkit_rules.digest import Descriptor, canonical_json
 from linuxkit_rules.errors import SpecError
@@ -37,6 +38,14 @@ class Step:
     name: str
     stage: Stage
     inputs: tuple[Input, ...] = ()
+
+    def identity(self) -> tuple[Any, ...]:
+        """Give what is equal for steps that give the same bytes: recipes and local files, all the way."""
+        below = (
+            item.source.path if isinstance(item.source, LocalFile) else item.source.identity()
+            for item in self.inputs
+        )
+        return (self.recipe(), *below)
 
     def recipe(self) -> bytes:
         """Everything about the step but its inputs' contents, as canonical JSON."""

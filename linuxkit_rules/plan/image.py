@@ -1,6 +1,6 @@
 """From YAMLs to the steps of an image: which stage runs on what, and in which order segments lie.
 
-Init comes first, then kernel modules, onboot, onshutdown, services and files, as LinuxKit has them: of two
+Kernel modules come first, then init, onboot, onshutdown, services and files, as LinuxKit has them: of two
 records of one path the later wins.
 """
 
@@ -85,7 +85,8 @@ class _Planner:
         self._spec = spec
         self._bases = bases
         self._settings = settings
-        self._exists = lambda path: evidence.existence(path, exists(path))
+        self._exists = exists
+        self._evidence = evidence
         self._packing = Packing(compression=settings.compression, level=settings.level)
         self._sources = Sources(settings, evidence)
         self._faults: list[LinuxKitError] = []
@@ -95,7 +96,8 @@ class _Planner:
         init = list(self._init())
         containers = list(self._containers())
         kernel = self._kernel()
-        segments = (*init, *self._modules(), *containers, *self._files())
+        segments = (*self._modules(), *init, *containers, *self._files())
+        self._refuse_what_is_not_built()
         if self._faults:
             raise self._faults[0] if len(self._faults) == 1 else ErrorList(self._faults)
         return Parts(
@@ -107,6 +109,15 @@ class _Planner:
             initrd=Step("initrd", Join(), tuple(Input("segment", item) for item in segments)),
             tool=self._sources.tool,
         )
+
+    def _refuse_what_is_not_built(self) -> None:
+        """Note what the YAML may say but no stage makes yet: better no image than one that lacks it."""
+        for volume in self._spec.volumes:
+            self._faults.append(
+                SpecError(f"the volume {volume.name!r} cannot be made yet", where=volume.where)
+            )
+        if self._spec.kernel.ucode:
+            self._faults.append(SpecError("ucode cannot be joined yet", where=self._spec.kernel.where))
 
     def _image(self, text: str, where: str) -> Step | None:
         """Give the step of an image, or note why there is none."""
@@ -152,7 +163,9 @@ class _Planner:
             if image:
                 images[id(item)] = image
         if not self._faults:
-            for item, bundle in bundles(self._spec, lambda item: images[id(item)].name):
+            # Two names of one image are one image; two images of one name (a component's) are two.
+            numbers = {step.identity(): str(number) for number, step in enumerate(images.values())}
+            for item, bundle in bundles(self._spec, lambda item: numbers[images[id(item)].identity()]):
                 yield from self._container(bundle, images[id(item)])
 
     def _container(self, stage: Bundle, image: Step) -> Iterator[Step]:
@@ -175,7 +188,7 @@ class _Planner:
         text = file.source
         home = self._settings.home
         path = home / text[2:] if home and text.startswith("~/") else self._base(file.where) / text
-        if self._exists(path):
+        if self._evidence.existence(path, self._exists(path)):
             return path
         if not file.optional:
             hint = "if another target makes it, declare that one first"

@@ -41,7 +41,7 @@ class Evidence:
         return path
 
     def folder(self, path: Path) -> Path:
-        """Note what lies below a folder: names, kinds, permission to execute, targets of links; give ``path``.
+        """Note what lies below a folder: names, kinds, modes, targets of links; give ``path``.
 
         Contents are not noted: those files are inputs of steps.
         """
@@ -57,6 +57,10 @@ class Evidence:
     def existence(self, path: Path, there: bool) -> bool:
         """Note whether a local file was there, or was to be built; give ``there``."""
         return self.there.setdefault(str(path), there)
+
+    def files(self) -> list[Path]:
+        """Give the files that were read, sorted; not those that were not there."""
+        return [Path(path) for path in sorted(self._files) if Path(path).is_file()]
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         """Give a JSON object."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import time
@@ -16,6 +17,7 @@ PATIENCE = 240.0
 """Seconds for one step: an emulated machine on a slow and busy host takes its time."""
 
 _PAUSE = 0.05  # seconds between connections
+_PRESS_AGAIN = 5.0  # seconds between presses of the power button
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +94,15 @@ def boot(machine: Machine, qemu: Qemu, test: BootTest) -> Report:
 
 
 def power_off(running: Running, patience: float) -> None:
-    """Wait for the guest to power off by itself; raise RunError where it does anything else."""
-    if not running.ended_within(patience):
+    """Press the power button and wait for the guest to power off; raise RunError where it does not.
+
+    The button is pressed again and again, as by a person: a guest may not listen to it yet.
+    """
+    deadline = time.monotonic() + patience
+    while not running.ended_within(min(_PRESS_AGAIN, patience)) and time.monotonic() < deadline:
+        with contextlib.suppress(RunError):  # it may have just ended
+            running.power_down()
+    if not running.ended_within(0):
         raise RunError(f"the guest has not powered off in {patience:g} seconds\n{running.console.tail()}")
     reason = running.wait()
     running.console.join(5)

@@ -116,6 +116,7 @@ class Terminal:
         self._screen = screen
         self._wake = wake
         self._keyboard = Keyboard() if os.isatty(keys) else None
+        self._reads = _in_foreground(keys)
         self._typed = b""
         self._leaving = False
         self._quit = False
@@ -124,7 +125,7 @@ class Terminal:
         """Carry until the machine has ended, and give the exit status."""
         serial = self._running.serial.fileno()
         self._running.serial.setblocking(False)
-        inputs = {serial, self._keys, self._wake}
+        inputs = {serial, self._wake} | ({self._keys} if self._reads else set())
         while serial in inputs and not self._quit:
             # A guest may be slow to read, or never do it: keep watching its console and the signals.
             full = len(self._typed) > _TYPED_AHEAD
@@ -179,10 +180,15 @@ class Terminal:
         return 0
 
 
+def _in_foreground(file: int) -> bool:
+    """Whether we may read ``file``: from its terminal, a job in the background would be stopped for it."""
+    return not os.isatty(file) or os.tcgetpgrp(file) == os.getpgrp()
+
+
 @contextlib.contextmanager
 def _raw(file: int) -> Iterator[None]:
     """Let every key through at once, where ``file`` is a terminal; restore its modes afterwards."""
-    if not os.isatty(file):
+    if not os.isatty(file) or not _in_foreground(file):
         yield
         return
     modes = termios.tcgetattr(file)

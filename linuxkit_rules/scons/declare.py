@@ -48,8 +48,8 @@ class Uncached(OverrideEnvironment):  # type: ignore[misc]
 class Draft:
     """The outline of an image and how to come by its true steps; where they lie in SCons's graph.
 
-    ``step`` gives the step of the task with that number.  Targets go below ``folder``; ``files`` gives the nodes
-    of local files.
+    ``step`` gives the step of the task with that number.  Targets go below ``folder``; ``files`` gives the
+    nodes of local files.
     """
 
     def __init__(

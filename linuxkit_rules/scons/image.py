@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from linuxkit_rules.digest import canonical_json
 from linuxkit_rules.errors import LinuxKitError, SpecError
-from linuxkit_rules.plan.memo import Evidence, Memo
+from linuxkit_rules.plan.memo import Evidence, Memo, fingerprint
 from linuxkit_rules.plan.outline import Outline, outline
 from linuxkit_rules.scons.actions import Generate, Node, deliver
 from linuxkit_rules.scons.declare import STATE, Draft, declarations
@@ -105,6 +105,8 @@ class Image:
 
     def _exists(self, path: Path) -> bool:
         """Whether a local file is there, or a target that has been declared makes it."""
+        if path.is_dir():
+            return False
         node = self._node(path)
         return bool(node.has_builder() or node.exists() or node.srcnode().exists())
 
@@ -125,23 +127,25 @@ class Image:
 
         targets = self._targets[name]
 
-        def steps() -> Mapping[str, Step]:
-            return self._plan([name], self._exists, Evidence())[name]
+        def steps(evidence: Evidence) -> Mapping[str, Step]:
+            return self._plan([name], self._exists, evidence)[name]
 
         def make(paths: Sequence[Path]) -> None:
-            planned, engine = steps(), self._site.engine
+            planned, engine = steps(Evidence()), self._site.engine
             done: dict[Step, Any] = {}
             for suffix, path in zip(targets, paths, strict=True):
                 deliver(engine.store, realise(planned[suffix], engine, done).output, path)
 
         def scan(node: Node, env: Any, path: Any, argument: Any = None) -> list[Node]:
+            evidence = Evidence()
             try:
-                planned = steps().values()
+                planned = steps(evidence).values()
             except LinuxKitError:
                 return []  # the action meets the same fault, and can say so
-            return [self._node(file) for step in planned for file in sorted(local_files(step))]
+            local = {file for step in planned for file in local_files(step)}
+            return [self._node(file) for file in sorted(local.union(evidence.files()))]
 
-        settings = self._env.Value(canonical_json([name, self._choices]).decode())
+        settings = self._env.Value(canonical_json([name, self._choices, fingerprint()]).decode())
         builder = Builder(action=Generate(), source_scanner=ScannerBase(scan, name="linuxkit"))
         sources = [*self._sources, settings]
         nodes: list[Node] = builder(self._env, target=list(targets.values()), source=sources)

@@ -65,12 +65,14 @@ def linuxkit_outputs(env: Any, folder: Any, source: Any, **overrides: Any) -> li
     """Declare those formats of ``source`` whose files below ``folder`` the command line asks for.
 
     The files are named after the YAML.  Each target costs time even when nothing is to be done, so a format
-    that nobody asked for is not declared; where the command line names none, the hybrid ISO is.
+    that nobody asked for is not declared; where the command line names no file at all, the hybrid ISO is.
     """
     yml = env.File(flatten([source])[-1])
     name = PurePath(yml.name).stem
     base = env.Dir(folder).File(name)
     asked = _asked(env, base)
+    if not asked and any(not _is_folder(item) for item in SCons.Script.COMMAND_LINE_TARGETS):
+        return []
     return linuxkit_image(env, base, source, asked or [DEFAULT_FORMAT], **overrides)
 
 

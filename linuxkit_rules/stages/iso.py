@@ -14,7 +14,8 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from importlib.metadata import version
+from typing import Any, ClassVar, Protocol
 
 from linuxkit_rules.digest import canonical_json
 from linuxkit_rules.errors import SpecError
@@ -72,6 +73,10 @@ class Iso(Stage):
     title: str
     cmdline: str
     arch: str = "amd64"
+
+    def parameters(self) -> dict[str, Any]:
+        """Give the fields, and the version of pycdlib, which lays out the head."""
+        return {**super().parameters(), "pycdlib": version("pycdlib")}
 
     def label(self) -> str:
         """Name and firmware."""

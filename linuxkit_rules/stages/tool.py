@@ -84,8 +84,11 @@ def unpack_image(engine: Engine, image: Descriptor) -> Path:
     try:
         with _beside(target) as folder:
             _write(tree, folder, engine)
-            with contextlib.suppress(OSError):
+            try:
                 folder.rename(target)
+            except OSError:
+                if not target.is_dir():  # another process may have been quicker
+                    raise
     except OSError as error:
         raise StoreError(f"cannot unpack a tool: {error.strerror}", where=str(target)) from error
     return target

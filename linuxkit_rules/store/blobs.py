@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NoReturn, Protocol
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import StoreError
@@ -97,24 +97,33 @@ class Store:
         with self.open(digest) as file:
             data = file.read()
         if Digest.of(data) != digest:
-            self.path(digest).unlink(missing_ok=True)
-            raise StoreError(f"blob {digest} was damaged and has been dropped", hint="build again")
+            self._drop(digest)
         return data
 
     def copy(self, content: bytes | Slice, out: SupportsWrite, block: int = 1 << 20) -> None:
-        """Write the bytes of ``content`` to ``out``; raise StoreError where the blob is too short."""
+        """Write the bytes of ``content`` to ``out``.
+
+        A slice that is its whole blob is verified on the way: a blob that has rotted is dropped, and
+        StoreError raised, as it is where the blob is too short.  ``out`` has got bytes by then.
+        """
         if isinstance(content, bytes):
             out.write(content)
             return
         with self.open(content.digest) as file:
+            whole = (content.offset, content.size) == (0, os.fstat(file.fileno()).st_size)
+            found = hashlib.sha256() if whole else None
             file.seek(content.offset)
             left = content.size
             while left:
                 data = file.read(min(left, block))
                 if not data:
                     raise StoreError(f"blob {content.digest} ends too early", where=str(self.root))
+                if found:
+                    found.update(data)
                 out.write(data)
                 left -= len(data)
+        if found and found.hexdigest() != content.digest.hex:
+            self._drop(content.digest)
 
     def put(self, data: bytes, media_type: str = OCTET_STREAM) -> Descriptor:
         """Store ``data`` and give its descriptor."""
@@ -160,6 +169,11 @@ class Store:
         """Rename a finished temporary file to its blob's name."""
         temporary.chmod(0o444)
         temporary.replace(self.path(digest))
+
+    def _drop(self, digest: Digest) -> NoReturn:
+        """Remove a blob that is not what its name says, so that the next build makes it anew."""
+        self.path(digest).unlink(missing_ok=True)
+        raise StoreError(f"blob {digest} was damaged and has been dropped", hint="build again")
 
     def _prepare(self) -> None:
         if self._temporary.is_dir():

@@ -43,6 +43,7 @@ start_service() {
 	spec=$state/$1.json
 	awk -v rootfs="$directory/rootfs" -f $lib/json.awk -f $lib/root.awk "$directory/config.json" >"$spec" || return 1
 	: >"$running/$1"
+	echo "$1" >>"$running.order"
 	if ctr -n "$namespace" run --detach --log-uri "file:///var/log/$1.log" --config "$spec" "$1" </dev/null; then
 		echo "$namespace" >"$running/$1"
 		[ -z "$attached" ] || attach "$directory" "$(task_pid "$1")"

@@ -97,6 +97,7 @@ run_attached() {
 start_service() {
 	prepare "/containers/services/$1" || return 1
 	: >"$running/$1"
+	echo "$1" >>"$running.order"
 	supervise "$1" </dev/null >>"/var/log/$1.log" 2>&1 &
 }
 
