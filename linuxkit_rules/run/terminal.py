@@ -182,7 +182,10 @@ class Terminal:
 
 def _in_foreground(file: int) -> bool:
     """Whether we may read ``file``: from its terminal, a job in the background would be stopped for it."""
-    return not os.isatty(file) or os.tcgetpgrp(file) == os.getpgrp()
+    try:
+        return os.tcgetpgrp(file) == os.getpgrp()
+    except OSError:  # no terminal, or not the one that controls us
+        return True
 
 
 @contextlib.contextmanager

@@ -1,5 +1,13 @@
 """The examples boot, under each firmware and from each medium, and do what they are for."""
 
+import os
+import pty
+import re
+import select
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,3 +66,108 @@ def test_the_classic_serves_pages_and_lists_its_containers(artefact: Build, qemu
     rows = [line.split() for line in report.answers[-1].splitlines() if line.count(" ") > 2]
     states = {row[0]: row[2] for row in rows if len(row) == 3 and row[1].isdigit()}
     assert states == {"getty": "RUNNING", "nginx": "RUNNING", "rngd": "RUNNING"}
+
+
+def test_the_iso_for_uefi_alone(artefact: Build, qemu: Qemu) -> None:
+    redis_answers(Cd(artefact("redisos-efi.iso")), qemu, Firmware.UEFI)
+
+
+TROUBLE = """\
+kernel:
+  image: "@pkg:kernel"
+  cmdline: "console=tty0 console=ttyS0 linuxkit.onboot_timeout=2 linuxkit.stop_timeout=1"
+init:
+  - "@pkg:init"
+  - "@pkg:runc"
+onboot:
+  - name: hangs
+    image: "@pkg:sysctl"
+    command: ["/bin/busybox", "sleep", "1000"]
+  - name: fails
+    image: "@pkg:sysctl"
+    command: ["/bin/busybox", "false"]
+  - name: works
+    image: "@pkg:sysctl"
+    command: ["/bin/busybox", "echo", "this one works"]
+onshutdown:
+  - name: last
+    image: "@pkg:sysctl"
+    command: ["/bin/busybox", "echo", "so long"]
+services:
+  - {name: zebra, image: "@pkg:dhcpcd", command: ["/bin/busybox", "sleep", "1000"]}
+  - {name: ape, image: "@pkg:dhcpcd", command: ["/bin/busybox", "sleep", "1000"]}
+  - {name: mole, image: "@pkg:dhcpcd", command: ["/bin/busybox", "sleep", "1000"]}
+"""
+
+
+def test_trouble_on_boot_and_the_order_of_the_end(qemu: Qemu, tmp_path: Path) -> None:
+    """Under runc: a container that hangs, one that fails; services stopped in reverse; the last words."""
+    (tmp_path / "trouble.yml").write_text(TROUBLE)
+    line = [
+        sys.executable,
+        "-m",
+        "linuxkit_rules",
+        "build",
+        "--arch=amd64",
+        "--format=iso-bios",
+        "trouble.yml",
+    ]
+    subprocess.run(line, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    console = boot(Machine(Cd(tmp_path / "trouble.iso"), memory=512), qemu, BootTest((UP,))).console
+    assert re.search(r"000-hangs.* 2 s", console)
+    assert re.search(r"001-fails.*status 1", console)
+    assert "this one works" in console
+    started = re.findall(r"service: starting (\w+)", console)
+    assert sorted(started) == ["ape", "mole", "zebra"]
+    assert re.findall(r"service: stopping (\w+)", console) == started[::-1]
+    assert console.index("so long") > console.rindex("service: stopping")
+
+
+def test_moby_run_in_a_terminal(artefact: Build) -> None:
+    """What a user does: boot by name, ask the published port, press Ctrl-C."""
+    iso = artefact("redisos.iso")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    master, slave = pty.openpty()
+    line = [
+        sys.executable,
+        "-m",
+        "linuxkit_rules",
+        "run",
+        "redisos",
+        "--mem=512",
+        f"--publish={port}:{REDIS}",
+    ]
+    process = subprocess.Popen(
+        line, cwd=iso.parents[1], stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+    )
+    os.close(slave)
+    seen = wait_for(master, b"init: up after")
+    assert any(ask(port) == b"+PONG\r\n" or process.poll() for _ in range(200))
+    os.write(master, b"\x03")
+    seen += wait_for(master, b"Power down")
+    assert process.wait(60) == 0
+    assert b"powering off" in seen
+
+
+def ask(port: int) -> bytes:
+    """Send PING; what came, or nothing: QEMU takes a connection before the guest's server is there."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 2) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(100)
+    except OSError:
+        time.sleep(0.05)
+        return b""
+
+
+def wait_for(terminal: int, words: bytes) -> bytes:
+    """Read the terminal until it shows ``words``; what it showed."""
+    seen = b""
+    deadline = time.monotonic() + 240
+    while words not in seen:
+        assert time.monotonic() < deadline, seen[-2000:]
+        if select.select([terminal], [], [], 5)[0]:
+            seen += os.read(terminal, 4096)
+    return seen
