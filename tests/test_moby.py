@@ -80,6 +80,16 @@ def test_folder_that_cannot_be_written_is_one_line(project: Project) -> None:
     assert "file" in moby(project, *line, status=1)
 
 
+def test_folder_in_the_place_of_a_yaml_is_one_line(project: Project) -> None:
+    assert "layout: is a folder, where a file is needed" in moby(project, "build", "layout", status=1)
+
+
+def test_store_that_cannot_be_made_is_one_line(project: Project) -> None:
+    printed = moby(project, "build", "tiny.yml", status=1, LINUXKIT_STORE="/proc/none/store")
+    assert "cannot make the store" in printed
+    assert "LINUXKIT_STORE" in printed
+
+
 def test_variable_of_the_user_s_scons_does_not_count(project: Project) -> None:
     line = ("build", "--format=kernel+initrd", "--image-layout=layout", "tiny.yml")
     moby(project, *line, SCONSFLAGS="-n")

@@ -19,7 +19,7 @@ from typing import Any
 
 import SCons.Script
 
-from linuxkit_rules.errors import LinuxKitError
+from linuxkit_rules.errors import LinuxKitError, StoreError
 from linuxkit_rules.host import store_root
 from linuxkit_rules.scons import tool
 
@@ -46,7 +46,11 @@ def state_folder(store: str, folder: str, name: str) -> str:
 
 def build(request: Request, jobs: int) -> int:
     """Run SCons; give its exit status.  Raises StoreError where its notes cannot be kept."""
-    Path(request.state).mkdir(parents=True, exist_ok=True)
+    try:
+        Path(request.state).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"cannot make the store: {error.strerror}"
+        raise StoreError(message, where=request.state, hint="set LINUXKIT_STORE") from error
     argument = json.dumps(dataclasses.asdict(request))
     command = [sys.executable, "-m", "SCons", "-Q", "-f", str(_SCONSTRUCT), "--no-site-dir", f"-j{jobs}"]
     return subprocess.run([*command, f"request={argument}"], env=_environment()).returncode

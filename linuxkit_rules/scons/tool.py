@@ -17,7 +17,7 @@ from typing import Any
 import SCons.Script
 from SCons.Util import flatten
 
-from linuxkit_rules.errors import LinuxKitError
+from linuxkit_rules.errors import LinuxKitError, UsageError
 from linuxkit_rules.scons.actions import Node
 from linuxkit_rules.scons.formats import Formats
 from linuxkit_rules.scons.image import Image, memo_of
@@ -58,7 +58,7 @@ def linuxkit_image(
 def declare(env: Any, target: Any, source: Any, formats: str | Sequence[str]) -> list[Node]:
     """Do what ``linuxkit_image`` says; raise LinuxKitError."""
     folder, name, wanted = _wanted(env, target, formats)
-    return Image(env, folder, name, wanted, [env.File(item) for item in flatten([source])]).declare()
+    return Image(env, folder, name, wanted, [_file(env, item) for item in flatten([source])]).declare()
 
 
 def linuxkit_outputs(env: Any, folder: Any, source: Any, **overrides: Any) -> list[Node]:
@@ -78,13 +78,21 @@ def linuxkit_outputs(env: Any, folder: Any, source: Any, **overrides: Any) -> li
 
 def _wanted(env: Any, target: Any, formats: str | Sequence[str]) -> tuple[Node, str, list[str]]:
     """Give the folder, the image's name, and the formats to declare."""
-    node = env.File(flatten([target])[0])
+    node = _file(env, flatten([target])[0])
     known = Formats.find(memo_of(env))
     if not formats:
         found, name = known.by_file(node.name)
         return node.dir, name, [found]
     names = formats.split(",") if isinstance(formats, str) else list(formats)
     return node.dir, node.name, list(dict.fromkeys(known.by_name(item) for item in names))
+
+
+def _file(env: Any, item: Any) -> Node:
+    """Give the node of a file; raise UsageError where a folder is in its place."""
+    try:
+        return env.File(item)
+    except TypeError:
+        raise UsageError("is a folder, where a file is needed", where=str(item)) from None
 
 
 def _asked(env: Any, base: Node) -> list[str]:
