@@ -27,6 +27,7 @@ ROOMS = [
     "scons",
     "run",
     "cli",
+    "__main__",
 ]
 
 
