@@ -79,7 +79,8 @@ def refused(folder: Path, result: subprocess.CompletedProcess[str], *words: str)
 
 def test_unreachable_mirror(folder: Path) -> None:
     result = moby(folder, "box.yml", LINUXKIT_DEBIAN_MIRROR="http://127.0.0.1:1/debian")
-    refused(folder, result, "cannot fetch http://127.0.0.1:1/debian/pool/", "LINUXKIT_DEBIAN_MIRROR")
+    refused(folder, result, "box.yml:2:3: component kernel", "cannot fetch http://127.0.0.1:1/debian/pool/")
+    assert "LINUXKIT_DEBIAN_MIRROR" in result.stderr
 
 
 def test_wrong_content_from_the_mirror(folder: Path, lying_mirror: str) -> None:

@@ -154,6 +154,7 @@ def test_two_images_share_the_steps_that_are_the_same(project: Project) -> None:
         file.write('env.LinuxKitImage("out/second", "second.yml", formats="kernel+initrd")\n')
     project.scons()
     assert project.ran().count("layout-image") == 3
+    assert "fetch-layer" not in project.ran()
     assert project.ran().count("bundle") == 3
     assert project.ran().count("join") == 2
 

@@ -33,11 +33,15 @@ class Input:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """A stage and its inputs.  ``name`` is unique in a plan and readable: ``services/redis/rootfs``."""
+    """A stage and its inputs.  ``name`` is unique in a plan and readable: ``services/redis/rootfs``.
+
+    ``where`` is the place in the YAML that asks for the step, for messages.
+    """
 
     name: str
     stage: Stage
     inputs: tuple[Input, ...] = ()
+    where: str = ""
 
     def identity(self) -> tuple[Any, ...]:
         """Give what is equal for steps that give the same bytes: recipes and local files, all the way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class Sources:
         key = text, base
         if key not in self._steps:
             try:
-                self._steps[key] = self._step(parse_source(text), base)
+                self._steps[key] = replace(self._step(parse_source(text), base), where=where)
             except LinuxKitError as error:
                 error.where = f"{where}: {error.where}" if error.where else where
                 raise

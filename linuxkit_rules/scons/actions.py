@@ -107,7 +107,11 @@ class RunStage(Action):
         step, engine = job.step(), job.site.engine
         pairs = zip((item.role for item in step.inputs), sources, strict=False)
         inputs = gather((role, self._read(node, job.site)) for role, node in pairs)
-        result = engine.run(step.stage, inputs, step.name)
+        try:
+            result = engine.run(step.stage, inputs, step.name)
+        except LinuxKitError as error:
+            error.where = ": ".join(place for place in (step.where, error.where) if place)
+            raise
         Path(targets[0].get_abspath()).write_bytes(encode(result))
 
     @staticmethod

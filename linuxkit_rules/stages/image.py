@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -185,6 +186,8 @@ def _bring(origin: Origin, top: Descriptor, arch: str, work: Engine, where: str)
         FetchLayer(layer.digest, layer.size, diff_id, origin)
         for layer, diff_id in zip(manifest.layers, ids, strict=True)
     ]
+    contexts = [copy_context() for _ in stages]
     with ThreadPoolExecutor(_WORKERS) as pool:
-        layers = tuple(pool.map(lambda stage: work.run(stage, {}).output, stages))
+        results = pool.map(lambda context, stage: context.run(work.run, stage, {}), contexts, stages)
+        layers = tuple(result.output for result in results)
     return save(work.store, config, layers)

@@ -13,6 +13,7 @@ import hashlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
@@ -110,6 +111,9 @@ class Access:
     endpoints: tuple[tuple[str, str], ...] = ()
 
 
+_depth: ContextVar[int] = ContextVar("depth", default=0)  # a thread of a stage's own runs in a copy
+
+
 @dataclass
 class Engine:
     """Runs stages against one store and remembers what they gave.
@@ -125,7 +129,6 @@ class Engine:
         self.memory = Memory(self.store)
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
-        self._thread = threading.local()
 
     def run(self, stage: Stage, inputs: Inputs, label: str = "") -> Result:
         """Give the stage's result, from memory where it is there; two threads never run one recipe twice.
@@ -137,14 +140,14 @@ class Engine:
             lock = self._locks.setdefault(recipe, threading.Lock())
         with lock:
             known = self.memory.get(recipe)
-            depth = getattr(self._thread, "depth", 0)
+            depth = _depth.get()
             self.report(Event("hit" if known else "run", stage.name, label or stage.label(), depth))
             if known is not None:
                 return known
-            self._thread.depth = depth + 1
+            outer = _depth.set(depth + 1)
             try:
                 result = stage.run(inputs, self)
             finally:
-                self._thread.depth = depth
+                _depth.reset(outer)
             self.memory.put(recipe, result)
             return result
