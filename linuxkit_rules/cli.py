@@ -77,6 +77,8 @@ def build(options: argparse.Namespace) -> int:
     from linuxkit_rules.scons.command import build as run_scons
 
     name = options.name or _stem(options.files[-1])
+    if not options.dir or "/" in name:
+        raise UsageError("--dir names a folder, --name a file in it", hint="leave --dir out for this folder")
     store = os.environ.get("LINUXKIT_STORE", "")
     variables = {"LINUXKIT_ARCH": options.arch} if options.arch else {}
     if options.image_layout:

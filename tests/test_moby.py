@@ -84,6 +84,30 @@ def test_folder_in_the_place_of_a_yaml_is_one_line(project: Project) -> None:
     assert "layout: is a folder, where a file is needed" in moby(project, "build", "layout", status=1)
 
 
+def test_folder_and_name_mean_what_they_say(project: Project) -> None:
+    line = ("build", "--format=kernel+initrd", "--image-layout=layout", "tiny.yml")
+    assert "--dir names a folder" in moby(project, *line, "--dir=", status=1)
+    assert "--dir names a folder" in moby(project, *line, "--name=../away", status=1)
+    moby(project, *line, "--name=a $HOME b")
+    assert (project.root / "a $HOME b-kernel").is_file()
+
+
+def test_two_builds_of_one_image_at_once(project: Project) -> None:
+    line = [
+        sys.executable,
+        "-m",
+        "linuxkit_rules",
+        "build",
+        "--format=kernel+initrd",
+        "--image-layout=layout",
+    ]
+    started = [
+        subprocess.Popen([*line, "tiny.yml"], cwd=project.root, env=project.environment()) for _ in range(3)
+    ]
+    assert [process.wait() for process in started] == [0, 0, 0]
+    assert (project.root / "tiny-kernel").read_bytes() == b"KERNEL"
+
+
 def test_store_that_cannot_be_made_is_one_line(project: Project) -> None:
     printed = moby(project, "build", "tiny.yml", status=1, LINUXKIT_STORE="/proc/none/store")
     assert "cannot make the store" in printed

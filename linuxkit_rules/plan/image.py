@@ -149,7 +149,7 @@ class _Planner:
         """Give the modules: those that components need of a component's kernel, all of any other's."""
         kernel = self._spec.kernel
         image = self._image(kernel.image, kernel.where) if kernel.image else None
-        if image and kernel.tar != "none":
+        if image and kernel.tar not in ("", "none"):
             roots = self._sources.modules() if self._sources.is_component(kernel.image) else None
             stage = Modules(roots=roots, member=kernel.tar or "kernel.tar", **self._packing)
             places = zip(self._spec.init, self._spec.init_places, strict=True)

@@ -6,10 +6,13 @@ outputs only.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -45,15 +48,33 @@ def state_folder(store: str, folder: str, name: str) -> str:
 
 
 def build(request: Request, jobs: int) -> int:
-    """Run SCons; give its exit status.  Raises StoreError where its notes cannot be kept."""
+    """Run SCons; give its exit status.  Raises StoreError where its notes cannot be kept.
+
+    A second build of the same image in the same folder waits for the first.
+    """
     try:
         Path(request.state).mkdir(parents=True, exist_ok=True)
+        lock = (Path(request.state) / "lock").open("a")
     except OSError as error:
         message = f"cannot make the store: {error.strerror}"
         raise StoreError(message, where=request.state, hint="set LINUXKIT_STORE") from error
     argument = json.dumps(dataclasses.asdict(request))
     command = [sys.executable, "-m", "SCons", "-Q", "-f", str(_SCONSTRUCT), "--no-site-dir", f"-j{jobs}"]
-    return subprocess.run([*command, f"request={argument}"], env=_environment()).returncode
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with subprocess.Popen([*command, f"request={argument}"], env=_environment()) as process:
+            return _wait(process)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Wait for SCons, which cleans up after an interrupt; a request to end is passed on as one."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(signal.SIGINT))
+    try:
+        while True:
+            with contextlib.suppress(KeyboardInterrupt):  # the terminal has sent it to SCons too
+                return process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _environment() -> dict[str, str]:
@@ -67,7 +88,13 @@ def declare(argument: str) -> None:
     SCons.Script.SConsignFile(str(Path(request.state) / "sconsign"))
     env = SCons.Script.Environment(tools=[tool.generate], LINUXKIT_STATE=request.state, **request.variables)
     try:
-        target = f"{request.folder}/{request.name}"
-        SCons.Script.Default(tool.declare(env, target, request.files, request.formats))
+        target = _literal(f"{request.folder}/{request.name}")
+        files = [_literal(file) for file in request.files]
+        SCons.Script.Default(tool.declare(env, target, files, request.formats))
     except LinuxKitError as error:
         sys.exit(f"moby: {error}")
+
+
+def _literal(text: str) -> str:
+    """Keep SCons from expanding dollars in a name."""
+    return text.replace("$", "$$")

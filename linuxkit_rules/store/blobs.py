@@ -176,9 +176,9 @@ class Store:
         raise StoreError(f"blob {digest} was damaged and has been dropped", hint="build again")
 
     def _prepare(self) -> None:
-        if self._temporary.is_dir():
-            return
         try:
+            if self._temporary.is_dir():
+                return
             self._blobs.mkdir(parents=True, exist_ok=True)
             for name, content in (("oci-layout", _LAYOUT), ("index.json", _INDEX)):
                 target = self.root / name
