@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+import shutil
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 from linuxkit_rules import host
 from linuxkit_rules.errors import LinuxKitError, UsageError
 
+if TYPE_CHECKING:
+    from linuxkit_rules.plan.image import Parts
+
 FAILED = 1
 INTERRUPTED = 130
+STDIN = "-"
+STDIN_LIMIT = 16 << 20
+"""More bytes than any YAML may have are not read."""
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; give its exit status: 0, 1 for a fault, 2 for a wrong call, 130 after Ctrl-C."""
+    _open_standard_streams()
     options = parser().parse_args(arguments)
     try:
         return int(options.command(options))
@@ -36,20 +48,35 @@ def parser() -> argparse.ArgumentParser:
     _build_grammar(commands.add_parser("build", help="make images of YAML files"))
     _run_grammar(commands.add_parser("run", help="boot an image in QEMU"))
     _lock_grammar(commands.add_parser("lock", help="pin the Debian packages of components"))
+    shown = commands.add_parser("schema", help="print the YAML's JSON schema, for editors")
+    shown.set_defaults(command=schema)
     return top
 
 
 def _build_grammar(grammar: argparse.ArgumentParser) -> None:
     grammar.set_defaults(command=build)
-    grammar.add_argument("files", nargs="+", metavar="FILE", help="a YAML; several are merged in order")
-    grammar.add_argument("--format", default="iso", metavar="F,…", help="output formats (iso)")
+    grammar.add_argument(
+        "files", nargs="+", metavar="FILE", help="a YAML, or - for standard input; several are merged"
+    )
+    grammar.add_argument("--format", metavar="F,…", help="output formats (what outputs: says, or iso)")
     grammar.add_argument("--arch", default="", help="amd64 or arm64 (this machine's)")
-    grammar.add_argument("--name", help="the outputs' name (the last FILE's)")
+    grammar.add_argument("--name", help="the outputs' name (the last FILE's; for - linuxkit)")
     grammar.add_argument("--dir", default=".", help="folder of the outputs (this one)")
     grammar.add_argument(
         "--image-layout", action="append", default=[], metavar="DIR", help="OCI image layout, searched first"
     )
+    grammar.add_argument("--compression", metavar="C[:LEVEL]", help="zstd, gzip or none (zstd:6)")
+    grammar.add_argument(
+        "--decompress-kernel", action="store_true", help="take the kernel out of its compressed image"
+    )
+    grammar.add_argument("--ignore-trust", action="store_true", help="build though trust: cannot be checked")
+    grammar.add_argument("--dry-run", action="store_true", help="only print the merged YAML, checked")
     grammar.add_argument("--jobs", "-j", type=_positive, default=os.cpu_count() or 1, help="steps at once")
+    grammar.add_argument(
+        "--explain",
+        metavar="KEY",
+        help="only say where a container's configuration comes from: NAME, services[0] or NAME:FIELD",
+    )
 
 
 def _run_grammar(grammar: argparse.ArgumentParser) -> None:
@@ -72,26 +99,50 @@ def _lock_grammar(grammar: argparse.ArgumentParser) -> None:
 
 
 def build(options: argparse.Namespace) -> int:
-    """``moby build``: run SCons on the packaged SConstruct."""
-    from linuxkit_rules.scons.command import Request, state_folder
+    """``moby build``: run SCons on the packaged SConstruct; or only print what it would work on."""
+    from linuxkit_rules.scons.command import Request, dry_run, planned, state_folder
     from linuxkit_rules.scons.command import build as run_scons
 
+    _check_files(options.files)
     name = options.name or _stem(options.files[-1])
     if not options.dir or "/" in name:
         raise UsageError("--dir names a folder, --name a file in it", hint="leave --dir out for this folder")
     store = os.environ.get("LINUXKIT_STORE", "")
     variables = {"LINUXKIT_ARCH": options.arch} if options.arch else {}
     if options.image_layout:
-        variables["LINUXKIT_IMAGE_LAYOUTS"] = [str(Path(item).absolute()) for item in options.image_layout]
+        variables["LINUXKIT_IMAGE_LAYOUTS"] = [_layout(item) for item in options.image_layout]
+    if options.compression:
+        variables["LINUXKIT_COMPRESSION"] = options.compression
+    if options.decompress_kernel:
+        variables["LINUXKIT_DECOMPRESS_KERNEL"] = "1"
+    if options.ignore_trust:
+        variables["LINUXKIT_IGNORE_TRUST"] = "1"
     request = Request(
         files=tuple(options.files),
         folder=options.dir,
         name=name,
-        formats=tuple(options.format.split(",")),
+        formats=tuple(options.format.split(",")) if options.format is not None else (),
         variables=variables,
         state=state_folder(store, options.dir, name),
     )
-    return FAILED if run_scons(request, options.jobs) else 0
+    stdin = _stdin() if STDIN in options.files else None
+    if options.explain is not None:
+        return _explain(options.explain, planned(request, stdin))
+    if not options.dry_run:
+        return FAILED if run_scons(request, options.jobs, stdin) else 0
+    text, warnings = dry_run(request, stdin)
+    for warning in warnings:
+        _tell(f"warning: {warning}")
+    return _print(text)
+
+
+def _explain(key: str, parts: Parts) -> int:
+    """Print where each value of a container's config.json comes from."""
+    from linuxkit_rules.plan.explain import explanation, text
+
+    rows = explanation(key, parts, host.engine())
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    return _print(text(rows, shutil.get_terminal_size().columns if terminal else None))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -138,11 +189,71 @@ def lock(options: argparse.Namespace) -> int:
     return 0
 
 
+def schema(options: argparse.Namespace) -> int:
+    """``moby schema``: print the JSON schema of LinuxKit's YAML."""
+    from linuxkit_rules.spec.schema import text
+
+    print(text(), end="")
+    return 0
+
+
+def _open_standard_streams() -> None:
+    """Put the null device where a standard stream is closed, lest another file take its number."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
 def _tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _print(text: str) -> int:
+    """Print ``text`` in UTF-8, whatever the locale; give the exit status."""
+    if sys.stdout is None:
+        raise UsageError("standard output is closed")
+    try:
+        sys.stdout.buffer.write(text.encode())
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise UsageError(f"standard output: {error.strerror}") from error
+        return FAILED
+    return 0
+
+
+def _stdin() -> bytes:
+    """Read a YAML from standard input; raise UsageError where that cannot be done."""
+    if sys.stdin is None:
+        raise UsageError("standard input is closed", where=STDIN)
+    try:
+        return sys.stdin.buffer.read(STDIN_LIMIT + 1)
+    except OSError as error:
+        raise UsageError(f"standard input: {error.strerror}", where=STDIN) from error
+
+
+def _check_files(files: Sequence[str]) -> None:
+    """Raise UsageError for a URL, and where standard input is named twice."""
+    for file in files:
+        if _URL.match(file):
+            hint = "fetch it, and give the file, or - for standard input"
+            raise UsageError("is a URL, where a file is needed", where=file, hint=hint)
+    if files.count(STDIN) > 1:
+        raise UsageError("standard input can be read once only", where=STDIN)
+
+
+def _layout(folder: str) -> str:
+    if not Path(folder).is_dir():
+        raise UsageError("--image-layout: there is no such folder", where=folder)
+    return str(Path(folder).absolute())
+
+
 def _stem(file: str) -> str:
+    if file == STDIN:
+        return "linuxkit"
     stem = PurePath(file).stem
     if not stem:
         raise UsageError(f"no name can be had from {file!r}", hint="give --name")

@@ -8,6 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+SHOWN = 400
+"""How much of a text from outside a message repeats, in characters."""
+
+
+def one_line(text: str) -> str:
+    """Give a text from outside as a message can hold it: cut to SHOWN, and what cannot be printed escaped."""
+    cut = text if len(text) <= SHOWN else text[:SHOWN] + "…"
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in cut)
+
 
 class LinuxKitError(Exception):
     """Anything that a user can mend; shown as one line ``where: message (hint)``."""

@@ -14,6 +14,18 @@ if TYPE_CHECKING:
     from linuxkit_rules.stages.stage import Access, Engine
 
 _ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}
+_GIT_KEPT = frozenset(
+    f"GIT_{name}"
+    for name in (
+        "CEILING_DIRECTORIES",
+        "CONFIG_GLOBAL",
+        "CONFIG_NOSYSTEM",
+        "CONFIG_SYSTEM",
+        "DISCOVERY_ACROSS_FILESYSTEM",
+        "EXEC_PATH",
+    )
+)
+"""Variables of git that say something of the machine, not of one repository or one command."""
 
 
 def host_arch() -> str:
@@ -64,3 +76,22 @@ def package_lock(environment: Mapping[str, str] = os.environ) -> Path:
 
     text = environment.get("LINUXKIT_PACKAGE_LOCK", "")
     return Path(text).expanduser() if text else LIBRARY_LOCK
+
+
+def git_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Give the environment in which git finds a folder's own repository, writes nothing and fetches nothing.
+
+    A hook or an alias that runs a build has GIT_DIR, GIT_INDEX_FILE and their like set: those are dropped.
+    """
+    kept = {
+        name: value for name, value in environment.items() if not name.startswith("GIT_") or name in _GIT_KEPT
+    }
+    return kept | {
+        "LC_ALL": "C",
+        "GIT_ALLOW_PROTOCOL": "",
+        "GIT_LITERAL_PATHSPECS": "1",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_TERMINAL_PROMPT": "0",
+    }

@@ -28,6 +28,7 @@ def moby(project: Project, *arguments: str, status: int = 0, **environment: str)
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        errors="surrogateescape",
     )
     assert result.returncode == status, result.stdout
     assert "Traceback" not in result.stdout
@@ -118,6 +119,185 @@ def test_variable_of_the_user_s_scons_does_not_count(project: Project) -> None:
     line = ("build", "--format=kernel+initrd", "--image-layout=layout", "tiny.yml")
     moby(project, *line, SCONSFLAGS="-n")
     assert (project.root / "tiny-kernel").read_bytes() == b"KERNEL"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "format_of", "made"),
+    [
+        ("kernel+initrd", "tar", (), ["tiny-cmdline", "tiny-initrd.img", "tiny-kernel", "tiny.tar"]),
+        ("tar", "kernel+initrd", ("--format=tar",), ["tiny.tar"]),
+        ("tar", "tar", (), ["tiny.tar"]),
+    ],
+)
+def test_outputs_of_yamls_are_the_formats(
+    project: Project, first: str, second: str, format_of: tuple[str, ...], made: list[str]
+) -> None:
+    (project.root / "more.yml").write_text(f"outputs: [{{format: {second}}}]\n")
+    with (project.root / "tiny.yml").open("a") as file:
+        file.write(f"outputs: [{{format: {first}}}]\n")
+    line = ("build", "--image-layout=layout", "--dir=made", "--name=tiny", *format_of, "tiny.yml", "more.yml")
+    moby(project, *line)
+    assert names(project.root / "made") == made
+    assert "deliver" not in moby(project, *line)
+
+
+def test_outputs_are_read_again_when_they_change(project: Project) -> None:
+    with (project.root / "tiny.yml").open("a") as file:
+        file.write("outputs: [{format: kernel+initrd}]\n")
+    line = ("build", "--image-layout=layout", "--dir=made", "tiny.yml")
+    moby(project, *line)
+    project.edit("kernel+initrd", "tar")
+    moby(project, *line)
+    assert names(project.root / "made") == [*OUTPUTS, "tiny.tar"]
+    project.edit("format: tar", "format: none")
+    assert "tiny.yml:18:20: there is no format 'none' (one of docker" in moby(project, *line, status=1)
+    assert "there is no format 'none'" in project.scons(check=False)
+
+
+def test_trust_must_be_ignored_and_is_warned_of_each_time(project: Project) -> None:
+    with (project.root / "tiny.yml").open("a") as file:
+        file.write("trust: {org: [linuxkit]}\n")
+    line = ("build", "--image-layout=layout", "--format=kernel+initrd", "tiny.yml")
+    refusal = "tiny.yml:18:8: trust: signatures are not checked yet, and those of linuxkit are asked for"
+    assert refusal in moby(project, *line, status=1)
+    warning = "warning: tiny.yml:18:8: trust: the signatures of linuxkit are not checked"
+    assert warning in moby(project, *line, "--ignore-trust")
+    again = moby(project, *line, "--ignore-trust")
+    assert warning in again
+    assert "is up to date" in again
+    assert refusal in moby(project, *line, status=1)
+    assert warning in project.scons(LINUXKIT_IGNORE_TRUST="1")
+    assert refusal in project.scons(check=False, LINUXKIT_IGNORE_TRUST="0")
+
+
+@pytest.mark.parametrize(
+    ("line", "environment", "message"),
+    [
+        (("--image-layout=none", "tiny.yml"), {}, "none: --image-layout: there is no such folder"),
+        (("tiny.yml",), {"LINUXKIT_IMAGE_LAYOUTS": "none"}, "/none: there is no such folder"),
+        (("tiny.yml",), {"LINUXKIT_COMPRESSION": "zstd:99"}, "zstd cannot be written at level 99"),
+        (("tiny.yml",), {"LINUXKIT_COMPRESSION": "xz"}, "xz cannot be written"),
+        (("tiny.yml",), {"LINUXKIT_COMPRESSION": "lzw"}, "is no way of packing"),
+        (("pipe",), {}, "pipe: is no regular file"),
+        (("--dry-run", "pipe"), {}, "pipe: is no regular file"),
+        (("--dry-run", "layout"), {}, "layout: is a folder, where a file is needed"),
+        (("none.yml",), {}, "none.yml: cannot be read: No such file"),
+        (("--name=taken", "tiny.yml"), {}, "taken.iso: is a folder, where a file is needed"),
+        (("archive.yml",), {}, "archive.yml:1:8: 'docker-archive:.' names a folder"),
+        (("optional.yml",), {}, "optional.yml:1:9: 'layout' is a folder, where a file is needed"),
+    ],
+)
+def test_wrong_use_is_one_line(
+    project: Project, line: tuple[str, ...], environment: dict[str, str], message: str
+) -> None:
+    os.mkfifo(project.root / "pipe")
+    (project.root / "taken.iso").mkdir()
+    (project.root / "archive.yml").write_text("init: ['docker-archive:.']\n")
+    (project.root / "optional.yml").write_text("files: [{path: a, source: layout, optional: true}]\n")
+    printed = moby(project, "build", *line, status=1, **environment)
+    assert message in printed
+    assert printed.count("\n") == 1
+
+
+def test_file_that_becomes_a_folder_is_seen(project: Project) -> None:
+    """The plan remembered is of a file that was not there, and need not be."""
+    project.edit("source: local.txt", "source: absent.txt\n    optional: true")
+    line = ("build", "--format=kernel+initrd", "--image-layout=layout", "tiny.yml")
+    moby(project, *line)
+    (project.root / "absent.txt").mkdir()
+    assert "'absent.txt' is a folder, where a file is needed" in moby(project, *line, status=1)
+
+
+def test_folder_of_the_image_s_name_is_in_nobody_s_way(project: Project) -> None:
+    (project.root / "tiny").mkdir()
+    moby(project, "build", "--format=kernel+initrd", "--image-layout=layout", "tiny.yml")
+    assert (project.root / "tiny-kernel").is_file()
+
+
+@pytest.mark.parametrize("text", ["7", "[7]", '{"refers": 7}', '{"refers": [7]}', '{"refers": {"a": 7}}'])
+def test_damaged_descriptor_target_is_made_anew(project: Project, text: str) -> None:
+    project.scons()
+    for path in (project.root / "out" / ".linuxkit").rglob("*.json"):
+        path.write_text(text)
+    (project.root / "out" / "tiny-kernel").unlink()
+    project.scons()
+    assert (project.root / "out" / "tiny-kernel").read_bytes() == b"KERNEL"
+
+
+def test_names_that_are_no_text_of_the_locale(project: Project) -> None:
+    folder = os.fsdecode(b"\xff\xfe")
+    line = ("build", "--format=kernel+initrd", "--image-layout=layout", f"--dir={folder}", "tiny.yml")
+    moby(project, *line, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert names(project.root / folder) == OUTPUTS
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("build - <&-", "moby: -: standard input is closed"),
+        ("run none <&-", "moby: "),
+        ("build --dry-run --image-layout=layout tiny.yml >&-", "moby: standard output is closed"),
+        ("build --dry-run --image-layout=layout tiny.yml >/dev/full", "moby: standard output: No space left"),
+    ],
+)
+def test_closed_streams_are_one_line(project: Project, line: str, message: str) -> None:
+    command = f'"{sys.executable}" -m linuxkit_rules {line}'
+    environment = {**project.environment(), "LINUXKIT_OFFLINE": "1"}
+    result = subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=project.root,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith(message)
+    assert result.stderr.count("\n") == 1
+
+
+def test_reader_that_goes_away_is_no_fault(project: Project) -> None:
+    command = f'"{sys.executable}" -m linuxkit_rules build --dry-run --image-layout=layout tiny.yml | true'
+    result = subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=project.root,
+        env=project.environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert result.stderr == ""
+
+
+QEMU = """\
+#!{python}
+import json, re, socket, sys
+console, monitor = (
+    socket.socket(fileno=int(re.search(f"id={{name}},fd=([0-9]+)", " ".join(sys.argv))[1]))
+    for name in ("console", "monitor")
+)
+monitor.sendall(b'{{"QMP": {{}}}}\\n')
+monitor.recv(1000)
+monitor.sendall(b'{{"return": {{}}}}\\n')
+console.sendall(b"hello\\n")
+"""
+
+
+@pytest.mark.parametrize("closed", ["<&-", "<&- 2>&-", ""])
+def test_run_needs_no_standard_input(project: Project, closed: str) -> None:
+    """A program stands for QEMU: it greets, writes to the console, and ends."""
+    folder = project.root / "bin"
+    folder.mkdir()
+    (folder / "qemu-system-x86_64").write_text(QEMU.format(python=sys.executable))
+    (folder / "qemu-system-x86_64").chmod(0o755)
+    (project.root / "tiny.iso").touch()
+    result = subprocess.run(
+        ["/bin/sh", "-c", f'"{sys.executable}" -m linuxkit_rules run --qemu-from-path tiny {closed}'],
+        cwd=project.root,
+        env={**project.environment(), "PATH": f"{folder}:{os.environ['PATH']}"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "hello\n", "")
 
 
 @pytest.mark.network

@@ -1,7 +1,9 @@
 """Output formats: found by looking, named as LinuxKit does, made of the parts that they should be."""
 
 import ast
+import io
 import json
+import tarfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -11,6 +13,7 @@ import pytest
 import linuxkit_rules.outputs
 from linuxkit_rules.errors import SpecError, UsageError
 from linuxkit_rules.formats import iso9660
+from linuxkit_rules.formats.entry import Kind
 from linuxkit_rules.oci.image import save
 from linuxkit_rules.oci.manifest import LAYER
 from linuxkit_rules.outputs.registry import by_file, by_name, outputs
@@ -18,6 +21,7 @@ from linuxkit_rules.plan.graph import Step, realise
 from linuxkit_rules.plan.image import Parts
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.plan.sources import Sources
+from linuxkit_rules.stages.files import Files, Item
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
@@ -54,8 +58,17 @@ class GivenImage(Stage):
 
 def parts(arch: str = "amd64") -> Parts:
     kernel, initrd = Step("kernel", Given(b"KERNEL")), Step("initrd", Given(b"INITRD"))
+    files = Step("files", Files(items=(Item("a", Kind.FILE, 0o644, text="A"),)).as_members())
     return Parts(
-        "tiny", arch, "console=ttyS0", kernel, (initrd,), initrd, lambda name: Step(name, GivenImage(name))
+        name="tiny",
+        arch=arch,
+        cmdline="console=ttyS0",
+        kernel=kernel,
+        ucode=None,
+        segments=(initrd,),
+        members=(files,),
+        initrd=initrd,
+        tool=lambda name: Step(name, GivenImage(name)),
     )
 
 
@@ -100,6 +113,9 @@ def test_a_format_gives_a_step_for_each_of_its_suffixes(name: str) -> None:
         ("redisos-kernel", "kernel+initrd", "redisos"),
         ("a-b-initrd.img", "kernel+initrd", "a-b"),
         ("redisos-cmdline", "kernel+initrd", "redisos"),
+        ("redisos-initrd.tar", "tar-kernel-initrd", "redisos"),
+        ("redisos.tar", "tar", "redisos"),
+        ("redisos.docker", "docker", "redisos"),
     ],
 )
 def test_a_file_name_tells_its_format(file: str, name: str, image: str) -> None:
@@ -117,6 +133,38 @@ def test_an_unknown_format_is_refused_with_those_there_are() -> None:
 def test_kernel_initrd_and_cmdline_are_given_as_they_are(engine: Engine) -> None:
     files = made("kernel+initrd", engine, parts())
     assert files == {"-kernel": b"KERNEL", "-initrd.img": b"INITRD", "-cmdline": b"console=ttyS0"}
+
+
+def test_files_that_would_be_empty_are_not_made(engine: Engine) -> None:
+    bare = replace(parts(), kernel=None, cmdline="")
+    assert made("kernel+initrd", engine, bare) == {"-initrd.img": b"INITRD"}
+    (archive,) = made("tar-kernel-initrd", engine, bare).values()
+    assert members(archive) == {"initrd.img": b"INITRD"}
+
+
+def test_microcode_lies_before_the_initrd_or_beside_it(engine: Engine) -> None:
+    ucode = replace(parts(), ucode=Step("ucode", Given(b"UCODE")))
+    (archive,) = made("tar-kernel-initrd", engine, ucode).values()
+    assert members(archive) == {
+        "kernel": b"KERNEL",
+        "initrd.img": b"INITRD\0\0",
+        "cmdline": b"console=ttyS0",
+        "ucode.cpio": b"UCODE",
+    }
+
+
+def test_the_whole_system_is_one_archive(engine: Engine) -> None:
+    (archive,) = made("tar", engine, parts()).values()
+    assert members(archive) == {"a": b"A"}
+    (context,) = made("docker", engine, parts()).values()
+    assert members(context).keys() == {"a", "Dockerfile"}
+    assert b"FROM scratch" in members(context)["Dockerfile"]
+
+
+def members(archive: bytes) -> dict[str, bytes]:
+    """Give the files of an archive, read by another program's reader."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as file:
+        return {item.name: file.extractfile(item).read() for item in file if item.isfile()}
 
 
 @pytest.mark.parametrize(
@@ -140,7 +188,7 @@ def test_an_iso_for_a_bios_that_is_not_there_is_refused() -> None:
         by_name("iso-bios").steps(parts("arm64"))
 
 
-@pytest.mark.parametrize("name", ["iso", "iso-bios", "iso-efi", "kernel+initrd"])
+@pytest.mark.parametrize("name", ["iso", "iso-bios", "iso-efi"])
 def test_a_format_that_needs_a_kernel_says_so(name: str) -> None:
     with pytest.raises(SpecError, match="needs a kernel"):
         by_name(name).steps(replace(parts(), kernel=None))

@@ -13,7 +13,8 @@ from linuxkit_rules.oci.overlay import overlay
 from linuxkit_rules.oci.runtime import config_json, document, rootfs_mounts, runtime_json
 from linuxkit_rules.spec.checks import CAPABILITIES
 from linuxkit_rules.spec.decode import keys_of
-from linuxkit_rules.spec.image import ImageConfig, Mount, Namespaces, Runtime, read_label
+from linuxkit_rules.spec.image import ImageConfig, read_label
+from linuxkit_rules.spec.runtime import Mount, Namespaces, Runtime
 
 IMAGE = ImageSettings(("/bin/app",), ("run",), ("A=1",), "/work")
 NAMES = {"redis": 101}

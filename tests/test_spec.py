@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from linuxkit_rules.errors import ErrorList, LinuxKitError, SpecError
 from linuxkit_rules.spec.decode import keys_of
-from linuxkit_rules.spec.image import ImageConfig, Mount, Resources, read_label
+from linuxkit_rules.spec.image import ImageConfig, read_label
 from linuxkit_rules.spec.linuxkit import Container, File, Spec, loads
 from linuxkit_rules.spec.merge import bind_volumes, load_all, merge
 from linuxkit_rules.spec.metadata import expanded, metadata
+from linuxkit_rules.spec.resources import Resources
+from linuxkit_rules.spec.runtime import Mount
 from linuxkit_rules.spec.yamlfile import parse, resolve
 
 SERVICE = "services:\n  - name: a\n    image: b:1\n"

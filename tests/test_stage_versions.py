@@ -22,27 +22,34 @@ from linuxkit_rules.store.memory import Result
 from tests.project import Project
 
 RECORDED = {
+    "archive": (1, "af3cdb6c9ab5e9f8"),
+    "boot": (1, "b6ab06f4b40fb85b"),
     "bundle": (1, "9fcd148cc82cb906"),
-    "container-rootfs": (1, "5be94959dfec7faa"),
-    "files": (1, "a9c7307b916aae62"),
-    "join": (1, "f3255c49458a7f03"),
+    "container-rootfs": (1, "1ce1d0b7187c044e"),
+    "files": (1, "d8843053616d3efb"),
+    "join": (1, "594b0ca5eca7709e"),
+    "kernel-tar": (1, "45dd461ac76c9066"),
     "kernel": (1, "50e4dd034c969f54"),
     "layout-image": (1, "54e51ed79138e761"),
-    "rootfs": (1, "907023cab76b5e3d"),
-    "segment": (1, "2de0bdd8ddd04ba0"),
+    "rootfs": (1, "7fe53f6c4ea02623"),
+    "segment": (1, "5e3a085f3186b4a7"),
     "text": (1, "a9d14375b5c322f5"),
     "unpack": (1, "e773943ce9b4f86a"),
 }
 
 ELSEWHERE = {
+    "apk": "test_apk.py",
     "archive-image": "its bytes are the archive's, verified by digest",
     "component": "test_component_image.py",
     "deb": "its bytes are the archive's, verified by digest",
     "fetch-layer": "its bytes are the image's, verified by digest",
     "iso": "test_iso.py",
+    "layout-volume": "test_volumes.py",
     "module-index": "test_modules.py",
     "modules": "test_modules.py",
     "pull-image": "its bytes are the registry's, verified by digest",
+    "volume": "test_volumes.py",
+    "whole-image": "test_volumes.py",
 }
 
 
@@ -63,8 +70,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]
     engine.seen, engine.versions = {}, {}
     settings = Settings(compression=Compression.NONE, level=0, layouts=(project.root / "layout",))
     parts = plan({"tiny.yml": project.root / "tiny.yml"}, "tiny", settings)
-    for step in by_name("kernel+initrd").steps(parts).values():
-        realise(step, engine)
+    for name in ("kernel+initrd", "tar", "tar-kernel-initrd"):
+        for step in by_name(name).steps(parts).values():
+            realise(step, engine)
     return {
         name: (engine.versions[name], Digest.of("\n".join(sorted(set(digests))).encode()).hex[:16])
         for name, digests in engine.seen.items()

@@ -10,7 +10,7 @@ import contextlib
 import enum
 import io
 import lzma
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, BinaryIO, Protocol, cast
 
 import zstandard
@@ -114,7 +114,7 @@ def compressed(out: SupportsWrite, compression: Compression, level: int = 0) -> 
     if compression is Compression.NONE:
         yield out
         return
-    writer = _Writer(out, compression, _checked(compression, level or compression.default_level))
+    writer = _Writer(out, compression, checked_level(compression, level))
     yield writer
     writer.finish()
 
@@ -151,23 +151,41 @@ def sniff(head: bytes) -> Compression:
     return Compression.NONE
 
 
+def first_member(file: BinaryIO) -> Iterator[bytes]:
+    """Give the uncompressed bytes of the first member or frame in ``file``, whatever follows it, in pieces.
+
+    Raises FormatError where ``file`` begins with none, or with a damaged one.
+    """
+    head = file.read(_READ)
+    compression = sniff(head)
+    if compression is Compression.NONE:
+        raise FormatError("not a compressed stream")
+    yield from _member(file, head, compression)
+
+
 def _members(file: BinaryIO, data: bytes, compression: Compression) -> Iterator[bytes]:
     """Read member after member; zeros may follow the last one."""
     while data:
-        member = _DECOMPRESSORS[compression]()
-        while not member.eof:
-            if not data:
-                raise FormatError(f"the {compression.value} stream ends too early")
-            try:
-                plain = member.decompress(data)
-            except _ERRORS as error:
-                raise FormatError(f"the {compression.value} stream is damaged: {error}") from None
-            if plain:
-                yield plain
-            data = file.read(_READ) if not member.eof else member.unused_data
+        data = yield from _member(file, data, compression)
         while not (data := data.lstrip(b"\0")):
             if not (data := file.read(_READ)):
                 return
+
+
+def _member(file: BinaryIO, data: bytes, compression: Compression) -> Generator[bytes, None, bytes]:
+    """Read one member of which ``data`` is the beginning; return what was read beyond it."""
+    member = _DECOMPRESSORS[compression]()
+    while not member.eof:
+        if not data:
+            raise FormatError(f"the {compression.value} stream ends too early")
+        try:
+            plain = member.decompress(data)
+        except _ERRORS as error:
+            raise FormatError(f"the {compression.value} stream is damaged: {error}") from None
+        if plain:
+            yield plain
+        data = file.read(_READ) if not member.eof else member.unused_data
+    return data
 
 
 class _Reader(io.RawIOBase):
@@ -189,8 +207,10 @@ class _Reader(io.RawIOBase):
         return size
 
 
-def _checked(compression: Compression, level: int) -> int:
-    if level not in _LEVELS.get(compression, ()):
+def checked_level(compression: Compression, level: int) -> int:
+    """Give the level at which a stream is written, for 0 the default; raise FormatError for none."""
+    level = level or compression.default_level
+    if compression is not Compression.NONE and level not in _LEVELS.get(compression, ()):
         raise FormatError(
             f"{compression.value} cannot be written at level {level}",
             hint="take zstd 1 to 22, gzip 1 to 3, or none",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from linuxkit_rules.digest import Descriptor, canonical_json
-from linuxkit_rules.errors import FormatError, ImageError
+from linuxkit_rules.errors import FormatError, ImageError, one_line
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -139,7 +139,8 @@ class Index:
         if len(images) == 1 and images[0].platform is None:
             return images[0]
         there = ", ".join(str(member.platform or "no platform") for member in images) or "none"
-        raise ImageError(f"there is no image for {platform}; there are: {there}", where=where)
+        message = f"there is no image for {platform}; there are: {one_line(there)}"
+        raise ImageError(message, where=where)
 
 
 def parse(data: bytes, media_type: str | None, where: str) -> Manifest | Index:
@@ -165,10 +166,12 @@ def parse(data: bytes, media_type: str | None, where: str) -> Manifest | Index:
 def require_image(manifest: Manifest, where: str) -> None:
     """Raise ImageError where ``manifest`` is that of something else than a container image."""
     if manifest.config.media_type not in CONFIGS:
-        raise ImageError(f"is no container image but {manifest.config.media_type}", where=where)
+        kind = one_line(manifest.config.media_type)
+        raise ImageError(f"is no container image but {kind}", where=where)
     for layer in manifest.layers:
         if layer.media_type not in LAYERS:
-            raise ImageError(f"layer {layer.digest} is of the unknown type {layer.media_type}", where=where)
+            kind = one_line(layer.media_type)
+            raise ImageError(f"layer {layer.digest} is of the unknown type {kind}", where=where)
 
 
 def load_object(data: bytes, where: str) -> dict[str, Any]:
@@ -208,10 +211,11 @@ def _media_type(value: dict[str, Any], announced: str | None, where: str) -> str
     """Settle the document's media type: its own, the announced one, or by its shape; all must agree."""
     own = value.get("mediaType")
     if own is not None and announced is not None and own != announced:
-        raise ImageError(f"was announced as {announced}, but says that it is {own}", where=where)
+        message = f"was announced as {one_line(announced)}, but says that it is {one_line(str(own))}"
+        raise ImageError(message, where=where)
     kind = own or announced or (INDEX if "manifests" in value else MANIFEST)
     if kind not in MANIFESTS + INDEXES:
-        raise ImageError(f"{kind} is no type of an image manifest or index", where=where)
+        raise ImageError(f"{one_line(str(kind))} is no type of an image manifest or index", where=where)
     return str(kind)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self, TypeAlias
 
 from linuxkit_rules.digest import Digest
-from linuxkit_rules.errors import FormatError, SpecError
+from linuxkit_rules.errors import FormatError, SpecError, one_line
 
 DEFAULT_DOMAIN = "docker.io"
 """The domain that a reference without one has."""
@@ -24,6 +24,7 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _IDENTIFIER = re.compile(r"[a-f0-9]{64}")
 _NAME_LIMIT = 255
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_TEMPLATE = "write @pkg:NAME or @pkg:./directory"
 _ARCHIVES: dict[str, Literal["docker", "oci"]] = {"docker-archive": "docker", "oci-archive": "oci"}
 
 
@@ -105,7 +106,7 @@ class LibrarySource:
 
 @dataclass(frozen=True, slots=True)
 class DirectorySource:
-    """``@pkg:./dir``: a component in a directory of the user's, as written."""
+    """``@pkg:./dir``: a component or LinuxKit package in a directory of the user's, as written."""
 
     directory: str
 
@@ -137,11 +138,11 @@ def parse_source(text: str) -> Source:
 def _component(text: str) -> LibrarySource | DirectorySource:
     template, colon, rest = text.partition(":")
     if template != "@pkg" or not colon:
-        raise _bad(text, f"there is no template {template!r}", hint="write @pkg:NAME or @pkg:./directory")
+        raise _bad(text, f"there is no template {template!r}", hint=f"the one template is @pkg: {_TEMPLATE}")
     if "/" in rest or rest in (".", ".."):
         return DirectorySource(rest)
     if not _PACKAGE.fullmatch(rest):
-        raise _bad(text, f"{rest!r} is not a component's name", hint="write @pkg:NAME or @pkg:./directory")
+        raise _bad(text, f"{rest!r} is not a component's name", hint=_TEMPLATE)
     return LibrarySource(rest)
 
 
@@ -177,4 +178,5 @@ def _digest(text: str, digest: str) -> Digest:
 
 
 def _bad(text: str, why: str, hint: str | None = None) -> SpecError:
-    return SpecError(f"{text!r} is not an image reference: {why}", hint=hint)
+    message = f"{one_line(repr(text))} is not an image reference: {one_line(why)}"
+    return SpecError(message, hint=hint)

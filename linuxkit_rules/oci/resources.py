@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from linuxkit_rules.spec.image import (
+from linuxkit_rules.spec.image import Device
+from linuxkit_rules.spec.resources import (
     CPU,
     BlockIO,
-    Device,
     DeviceCgroup,
-    IDMapping,
     Memory,
     Network,
     Resources,
     ThrottleDevice,
 )
+from linuxkit_rules.spec.runtime import IDMapping
 
 Json = dict[str, Any]
 _ALL_ACCESS = "rwm"

@@ -10,17 +10,34 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from linuxkit_rules.errors import SpecError
 from linuxkit_rules.oci.config import ImageSettings
 from linuxkit_rules.oci.resources import Json, devices_json, given, mappings_json, resources_json
 from linuxkit_rules.spec.checks import CAPABILITIES
-from linuxkit_rules.spec.image import ImageConfig, Mount, Namespaces, Resources, Runtime, complete
+from linuxkit_rules.spec.image import ImageConfig
+from linuxkit_rules.spec.resources import Resources
+from linuxkit_rules.spec.runtime import Mount, Namespaces, Runtime, complete
 
 OCI_VERSION = "1.2.1"
 _UNLIMITED = (1 << 64) - 1
 _HOST = ("host", "root")
+NAMESPACES = (("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("pid", "pid"), ("user", "userns"))
+"""Kinds of namespaces, and the fields that ask for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A mount, and the item of the joined configuration that asks for it: ``field`` and ``index``.
+
+    A default mount has field ``readonly`` where that decides its options, else none.
+    """
+
+    mount: Mount
+    field: str = ""
+    index: int = 0
 
 
 def config_json(config: ImageConfig, settings: ImageSettings, ids: Mapping[str, int], where: str) -> Json:
@@ -34,7 +51,7 @@ def config_json(config: ImageConfig, settings: ImageSettings, ids: Mapping[str, 
         "process": _process(config, settings, ids, where),
         "root": {"path": "rootfs"} | ({"readonly": True} if config.readonly else {}),
         **given({"hostname": config.hostname}),
-        "mounts": [mount_json(mount) for mount in _mounts(config, where)],
+        "mounts": [mount_json(item.mount) for item in mounts(config, where)],
         **given({"annotations": _sorted(config.annotations)}),
         "linux": _linux(config),
     }
@@ -123,25 +140,27 @@ def _identity(value: int | str | None, ids: Mapping[str, int], where: str) -> in
 
 
 def _capabilities(config: ImageConfig) -> Json:
-    effective, ambient = _expanded(config.capabilities), _expanded(config.ambient)
+    effective = [name for name, _ in expanded(config.capabilities)]
+    ambient = [name for name, _ in expanded(config.ambient)]
     bounding = sorted({*effective, *ambient})
     return given(
         {
             "bounding": bounding,
-            "effective": list(effective),
+            "effective": effective,
             "inheritable": bounding,
             "permitted": bounding,
-            "ambient": list(ambient),
+            "ambient": ambient,
         }
     )
 
 
-def _expanded(names: Iterable[str] | None) -> tuple[str, ...]:
+def expanded(names: Iterable[str] | None) -> tuple[tuple[str, int], ...]:
+    """Give capabilities with the index of the name that stands for each: ``all`` for every one."""
     names = tuple(names or ())
-    folded = {name.lower() for name in names}
+    folded = [name.lower() for name in names]
     if "all" in folded:
-        return CAPABILITIES
-    return tuple(name for name in names if name.lower() != "none")
+        return tuple((name, folded.index("all")) for name in CAPABILITIES)
+    return tuple((name, index) for index, name in enumerate(names) if folded[index] != "none")
 
 
 def _rlimit(text: str) -> Json:
@@ -154,22 +173,27 @@ def _limit(text: str) -> int:
     return _UNLIMITED if text.lower() == "unlimited" else int(text)
 
 
-def _mounts(config: ImageConfig, where: str) -> list[Mount]:
-    """Give the mounts by destination: the defaults, then tmpfs, binds and mounts; the last one counts."""
-    mounts = {mount.destination: mount for mount in _default_mounts(bool(config.readonly))}
-    for text in config.tmpfs or ():
+def mounts(config: ImageConfig, where: str) -> list[Placed]:
+    """Give the mounts by destination: the defaults, then tmpfs, binds and mounts; the last one counts.
+
+    ``config`` is the joined configuration.  Raises SpecError, at ``where``, for one that lacks a part.
+    """
+    found = list(_default_mounts(bool(config.readonly)))
+    for index, text in enumerate(config.tmpfs or ()):
         destination, _, options = text.partition(":")
-        mounts[destination] = Mount(destination, "tmpfs", "tmpfs", _options(text, options))
-    for text in config.binds or ():
+        mount = Mount(destination, "tmpfs", "tmpfs", _options(text, options))
+        found.append(Placed(mount, "tmpfs", index))
+    for index, text in enumerate(config.binds or ()):
         source, destination, *rest = text.split(":")
         options_ = (*rest[0].split(","), "rbind") if rest else ("rw", "rbind", "rshared")
-        mounts[destination] = Mount(destination, "bind", source, options_)
-    for mount in config.mounts or ():
+        found.append(Placed(Mount(destination, "bind", source, options_), "binds", index))
+    for index, mount in enumerate(config.mounts or ()):
         filled = complete(mount)
         if isinstance(filled, str):
             raise SpecError(filled, where=where)
-        mounts[filled.destination] = filled
-    return [mounts[destination] for destination in sorted(mounts, key=_bytes)]
+        found.append(Placed(filled, "mounts", index))
+    last = {item.mount.destination: item for item in found}
+    return [last[destination] for destination in sorted(last, key=_bytes)]
 
 
 def _bytes(text: str) -> bytes:
@@ -180,16 +204,17 @@ def _options(text: str, options: str) -> tuple[str, ...]:
     return tuple(options.split(",")) if ":" in text else ()
 
 
-def _default_mounts(readonly: bool) -> tuple[Mount, ...]:
+def _default_mounts(readonly: bool) -> tuple[Placed, ...]:
     ro = ("ro",) if readonly else ()
+    dev = ("nosuid", "strictatime", "mode=755", "size=65536k", *ro)
+    pts = ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620")
+    cgroup = ("nosuid", "noexec", "nodev", "relatime", "ro")
     return (
-        Mount("/proc", "proc", "proc", ("nosuid", "nodev", "noexec", "relatime")),
-        Mount("/dev", "tmpfs", "tmpfs", ("nosuid", "strictatime", "mode=755", "size=65536k", *ro)),
-        Mount(
-            "/dev/pts", "devpts", "devpts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620")
-        ),
-        Mount("/sys", "sysfs", "sysfs", ("nosuid", "noexec", "nodev", *ro)),
-        Mount("/sys/fs/cgroup", "cgroup", "cgroup", ("nosuid", "noexec", "nodev", "relatime", "ro")),
+        Placed(Mount("/proc", "proc", "proc", ("nosuid", "nodev", "noexec", "relatime"))),
+        Placed(Mount("/dev", "tmpfs", "tmpfs", dev), "readonly"),
+        Placed(Mount("/dev/pts", "devpts", "devpts", pts)),
+        Placed(Mount("/sys", "sysfs", "sysfs", ("nosuid", "noexec", "nodev", *ro)), "readonly"),
+        Placed(Mount("/sys/fs/cgroup", "cgroup", "cgroup", cgroup)),
     )
 
 
@@ -219,18 +244,12 @@ def _linux(config: ImageConfig) -> Json:
 
 def _namespaces(config: ImageConfig) -> list[Json]:
     """Give the namespaces: the host's unless said otherwise, but a new one for pid and always for mounts."""
-    asked = (
-        ("network", "" if config.net == "none" else config.net, config.net or "host"),
-        ("ipc", config.ipc, config.ipc or "host"),
-        ("uts", config.uts, config.uts or "host"),
-        ("pid", config.pid, config.pid),
-        ("user", config.userns, config.userns or "host"),
-    )
-    namespaces = [
-        {"type": kind} | given({"path": "" if path == "new" else path})
-        for kind, path, choice in asked
-        if choice not in _HOST
-    ]
+    namespaces = []
+    for kind, name in NAMESPACES:
+        asked = getattr(config, name) or ("new" if kind == "pid" else "host")
+        new = asked == "new" or (kind == "network" and asked == "none")
+        if asked not in _HOST:
+            namespaces.append({"type": kind} | given({"path": "" if new else asked}))
     return [*namespaces, {"type": "mount"}]
 
 

@@ -22,7 +22,10 @@ class Output(ABC):
 
     @abstractmethod
     def steps(self, parts: Parts) -> Mapping[str, Step]:
-        """Give the step of each suffix's file; SpecError where the image cannot be had in this format."""
+        """Give the step of each suffix's file, without those that this image has not.
+
+        Raises SpecError where the image cannot be had in this format.
+        """
 
     def files(self, name: str) -> tuple[str, ...]:
         """Give the names of the files for the image ``name``."""

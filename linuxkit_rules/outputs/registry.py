@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import linuxkit_rules.outputs
-from linuxkit_rules.errors import UsageError
+from linuxkit_rules.errors import ErrorList, SpecError, UsageError
 from linuxkit_rules.outputs.base import Output
+from linuxkit_rules.spec import legacy as spec
 
 
 @functools.cache
@@ -28,6 +29,22 @@ def by_name(name: str) -> Output:
     except KeyError:
         known = ", ".join(outputs())
         raise UsageError(f"there is no format {name.strip()!r}", hint=f"one of {known}") from None
+
+
+def named(wanted: Sequence[spec.Output]) -> list[str]:
+    """Give the names of the formats that a YAML asks for; raise SpecError, or ErrorList, for unknown ones."""
+    names: list[str] = []
+    faults: list[SpecError] = []
+    for item in wanted:
+        try:
+            names.append(by_name(item.format).name)
+        except UsageError as error:
+            faults.append(SpecError(error.message, where=item.where, hint=error.hint))
+    if len(faults) > 1:
+        raise ErrorList(faults)
+    if faults:
+        raise faults[0]
+    return names
 
 
 def suffixes() -> list[tuple[str, Output]]:

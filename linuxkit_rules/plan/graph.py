@@ -5,13 +5,14 @@ SCons walks this graph target by target; ``realise`` walks it alone, for tests a
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from linuxkit_rules.digest import Descriptor, canonical_json
-from linuxkit_rules.errors import SpecError
+from linuxkit_rules.errors import ErrorList, LinuxKitError, SpecError
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.memory import Result
 
@@ -83,6 +84,25 @@ def gather(pairs: Iterator[tuple[str, Descriptor]]) -> Inputs:
     return grouped
 
 
+@contextlib.contextmanager
+def blamed(step: Step) -> Iterator[None]:
+    """Have the errors of the block name the place in the YAML that asks for ``step``."""
+    try:
+        yield
+    except ErrorList as error:
+        raise ErrorList([_blamed(item, step) for item in error.errors]) from error
+    except LinuxKitError as error:
+        _blamed(error, step)
+        raise
+
+
+def _blamed(error: LinuxKitError, step: Step) -> LinuxKitError:
+    known = error.where or ""
+    if not known.startswith(step.where.partition(": ")[0] or known):
+        error.where = f"{step.where}: {known}".removesuffix(": ")
+    return error
+
+
 def realise(step: Step, engine: Engine, done: dict[Step, Result] | None = None) -> Result:
     """Run ``step`` and what it needs, in this thread; ``done`` keeps what was run, to share between calls."""
     results = {} if done is None else done
@@ -96,7 +116,9 @@ def realise(step: Step, engine: Engine, done: dict[Step, Result] | None = None) 
             )
             for item in step.inputs
         )
-        results[step] = engine.run(step.stage, gather(pairs), step.name)
+        given = gather(pairs)
+        with blamed(step):
+            results[step] = engine.run(step.stage, given, step.name)
     return results[step]
 
 

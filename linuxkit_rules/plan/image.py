@@ -1,29 +1,36 @@
 """From YAMLs to the steps of an image: which stage runs on what, and in which order segments lie.
 
-Kernel modules come first, then init, onboot, onshutdown, services and files, as LinuxKit has them: of two
-records of one path the later wins.
+Kernel modules come first, then init, volumes, onboot, onshutdown, services and files, as LinuxKit has them:
+of two records of one path the later wins.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
 from linuxkit_rules.errors import ErrorList, LinuxKitError, SpecError
 from linuxkit_rules.formats.compression import Compression
+from linuxkit_rules.oci.reference import Reference, parse_source
 from linuxkit_rules.plan.graph import Input, LocalFile, Step, inputs
 from linuxkit_rules.plan.memo import Evidence
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.plan.sources import Sources
-from linuxkit_rules.spec.linuxkit import File, Spec, load
+from linuxkit_rules.plan.template import with_references
+from linuxkit_rules.plan.volume import volume_step
+from linuxkit_rules.spec.linuxkit import Container, File, Spec, load
 from linuxkit_rules.spec.merge import merge
-from linuxkit_rules.stages.bundle import Bundle, bundles
+from linuxkit_rules.stages.apk import ApkDatabase
+from linuxkit_rules.stages.boot import Boot
+from linuxkit_rules.stages.bundle import Bundle, bundles, written
 from linuxkit_rules.stages.files import Files, items
 from linuxkit_rules.stages.join import Join
 from linuxkit_rules.stages.kernel import Kernel
 from linuxkit_rules.stages.modules import Modules
+from linuxkit_rules.stages.pack import PackingStage
 from linuxkit_rules.stages.rootfs import Rootfs
 from linuxkit_rules.stages.segment import ContainerRootfs, Segment
 
@@ -32,17 +39,24 @@ from linuxkit_rules.stages.segment import ContainerRootfs, Segment
 class Parts:
     """What the output formats are made of.
 
-    ``kernel`` gives the kernel's bytes (None where the YAML names no kernel), ``initrd`` all ``segments``
-    joined; ``tool`` gives the image of a tool of the library (a boot loader), for the image's architecture.
+    ``kernel`` gives the kernel's bytes (None where the YAML names no kernel), ``ucode`` an archive of
+    microcode for the processor, ``segments`` the system as parts of an initramfs, ``members`` the same as tar
+    members, with kernel, command line and microcode below boot; ``initrd`` is microcode and segments joined;
+    ``tool`` gives the image of a tool of the library (a boot loader), for the image's architecture; ``spec``
+    is what the YAMLs say, merged; ``warnings`` are for the user, at each build.
     """
 
     name: str
     arch: str
     cmdline: str
     kernel: Step | None
+    ucode: Step | None
     segments: tuple[Step, ...]
+    members: tuple[Step, ...]
     initrd: Step
     tool: Callable[[str], Step]
+    spec: Spec = Spec()  # noqa: RUF009 - a frozen value
+    warnings: tuple[str, ...] = ()
 
 
 def plan(
@@ -51,17 +65,25 @@ def plan(
     settings: Settings,
     exists: Callable[[Path], bool] = Path.exists,
     evidence: Evidence | None = None,
+    bases: Mapping[str, Path] | None = None,
 ) -> Parts:
     """Plan the image ``name`` of YAMLs, merged in order; raise LinuxKitError with all faults to be seen.
 
     ``files`` maps the name that messages show to where each YAML lies; ``exists`` tells whether a local file
     is there, or will be.  Reads the YAMLs, components' build.yml, the package lock, and indexes of image
-    layouts; no network.  What it reads is noted in ``evidence``.
+    layouts; no network.  What it reads is noted in ``evidence``.  ``bases`` are the folders from which
+    relative paths count in YAMLs for which that is not their own.
     """
     noted = Evidence() if evidence is None else evidence
-    spec = merge([load(noted.file(path), shown) for shown, path in files.items()])
-    bases = {shown: path.parent for shown, path in files.items()}
-    return _Planner(spec, bases, settings, exists, noted).parts(name)
+    folders = {shown: path.parent for shown, path in files.items()} | dict(bases or {})
+    spec = merge([load(noted.file(path), shown, folders[shown]) for shown, path in files.items()])
+    return _Planner(spec, folders, settings, exists, noted).parts(name)
+
+
+def _as_members(step: Step) -> Step:
+    """Give the step that packs the same entries as tar members."""
+    assert isinstance(step.stage, PackingStage)  # noqa: S101 - segments are made by nothing else
+    return replace(step, name=f"{step.name}.tar", stage=step.stage.as_members())
 
 
 class Packing(TypedDict):
@@ -82,7 +104,6 @@ class _Planner:
         exists: Callable[[Path], bool],
         evidence: Evidence,
     ) -> None:
-        self._spec = spec
         self._bases = bases
         self._settings = settings
         self._exists = exists
@@ -90,71 +111,125 @@ class _Planner:
         self._packing = Packing(compression=settings.compression, level=settings.level)
         self._sources = Sources(settings, evidence)
         self._faults: list[LinuxKitError] = []
+        self._spec = with_references(spec, self._reference)
 
     def parts(self, name: str) -> Parts:
         """Give the plan; raise what faults there are."""
         init = list(self._init())
+        volumes = list(self._volumes())
         containers = list(self._containers())
-        kernel = self._kernel()
-        segments = (*self._modules(), *init, *containers, *self._files())
-        self._refuse_what_is_not_built()
+        kernel, ucode = self._kernel(), self._ucode()
+        boot = (Step("kernel/boot", Boot(**self._packing)),) if kernel else ()
+        segments = (*self._modules(), *init, *volumes, *containers, *self._files())
+        warnings = tuple(self._trust())
         if self._faults:
             raise self._faults[0] if len(self._faults) == 1 else ErrorList(self._faults)
+        first = (ucode,) if ucode else ()
         return Parts(
             name=name,
             arch=self._settings.arch,
             cmdline=self._spec.kernel.cmdline,
             kernel=kernel,
-            segments=segments,
-            initrd=Step("initrd", Join(), tuple(Input("segment", item) for item in segments)),
+            ucode=ucode,
+            segments=boot + segments,
+            members=(*self._boot_files(kernel, ucode), *map(_as_members, segments)),
+            initrd=Step("initrd", Join(), tuple(Input("segment", item) for item in first + boot + segments)),
             tool=self._sources.tool,
+            spec=self._spec,
+            warnings=warnings,
         )
 
-    def _refuse_what_is_not_built(self) -> None:
-        """Note what the YAML may say but no stage makes yet: better no image than one that lacks it."""
-        for volume in self._spec.volumes:
-            self._faults.append(
-                SpecError(f"the volume {volume.name!r} cannot be made yet", where=volume.where)
-            )
-        if self._spec.kernel.ucode:
-            self._faults.append(SpecError("ucode cannot be joined yet", where=self._spec.kernel.where))
+    def _trust(self) -> Iterator[str]:
+        """Note that signatures are not checked yet, where the YAML asks for it; or warn of that."""
+        trust = self._spec.trust
+        trusted = ", ".join((*trust.org, *trust.image))
+        if trusted and self._settings.ignore_trust:
+            yield f"{trust.where}: trust: the signatures of {trusted} are not checked"
+        elif trusted:
+            message = f"trust: signatures are not checked yet, and those of {trusted} are asked for"
+            hint = "moby build --ignore-trust, or LINUXKIT_IGNORE_TRUST=1, builds nevertheless"
+            self._faults.append(SpecError(message, where=trust.where, hint=hint))
 
     def _image(self, text: str, where: str) -> Step | None:
         """Give the step of an image, or note why there is none."""
-        try:
+        with self._noting():
             return self._sources.image(text, self._base(where), where)
+        return None
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Keep the faults of the block, to go on and find more."""
+        try:
+            yield
         except ErrorList as error:
             self._faults += error.errors
         except LinuxKitError as error:
             self._faults.append(error)
-        return None
+
+    def _reference(self, text: str, where: str) -> str:
+        """Give the reference in the place of a template; one that has none is told with its image."""
+        try:
+            return self._sources.reference(text, self._base(where), where)
+        except LinuxKitError:
+            return text
 
     def _base(self, where: str) -> Path:
         """Give the folder of the YAML that ``where`` (file:line:column) lies in."""
         return self._bases[where.rsplit(":", 2)[0]]
 
     def _init(self) -> Iterator[Step]:
-        for index, (text, where) in enumerate(zip(self._spec.init, self._spec.init_places, strict=True)):
-            image = self._image(text, where)
-            if image:
-                stage = Rootfs(resolv_link=True, **self._packing)
-                yield Step(f"init/{index:03}/rootfs", stage, inputs(("image", image)))
+        images = [(index, image) for index, image in enumerate(self._init_images()) if image]
+        for index, image in images:
+            stage = Rootfs(resolv_link=True, **self._packing)
+            where = f"{self._spec.init_places[index]}: init[{index}]"
+            yield Step(f"init/{index:03}/rootfs", stage, inputs(("image", image)), where)
+        if len(images) > 1:
+            given = inputs(*(("image", image) for _, image in images))
+            yield Step("init/apk", ApkDatabase(**self._packing), given)
+
+    def _init_images(self) -> Iterator[Step | None]:
+        for text, where in zip(self._spec.init, self._spec.init_places, strict=True):
+            yield self._image(text, where)
+
+    def _kernel_image(self) -> Step | None:
+        kernel = self._spec.kernel
+        return self._image(kernel.image, kernel.where) if kernel.image else None
 
     def _kernel(self) -> Step | None:
-        kernel = self._spec.kernel
-        image = self._image(kernel.image, kernel.where) if kernel.image else None
-        return image and Step("kernel/kernel", Kernel(kernel.binary or "kernel"), inputs(("image", image)))
+        image, text = self._kernel_image(), self._spec.kernel.image
+        stage = Kernel(self._spec.kernel.binary or "kernel", self._settings.decompress_kernel, text)
+        return image and Step("kernel/kernel", stage, inputs(("image", image)), self._spec.kernel.where)
+
+    def _ucode(self) -> Step | None:
+        """Give the archive of microcode, which lies before all else, never compressed."""
+        image, ucode = self._kernel_image(), self._spec.kernel.ucode
+        if not (image and ucode):
+            return None
+        stage = Kernel(ucode, image=self._spec.kernel.image)
+        return Step("kernel/ucode", stage, inputs(("image", image)), self._spec.kernel.where)
+
+    def _boot_files(self, kernel: Step | None, ucode: Step | None) -> Iterator[Step]:
+        """Give what lies below boot in an archive of the whole system."""
+        spec, image = self._spec.kernel, self._kernel_image()
+        if image and kernel:
+            given = [("image", image), ("kernel", kernel)] + ([("ucode", ucode)] if ucode else [])
+            stage = Boot(cmdline=spec.cmdline, member=spec.binary or "kernel").as_members()
+            yield Step("kernel/boot.tar", stage, inputs(*given))
 
     def _modules(self) -> Iterator[Step]:
         """Give the modules: those that components need of a component's kernel, all of any other's."""
-        kernel = self._spec.kernel
-        image = self._image(kernel.image, kernel.where) if kernel.image else None
+        kernel, image = self._spec.kernel, self._kernel_image()
         if image and kernel.tar not in ("", "none"):
             roots = self._sources.modules() if self._sources.is_component(kernel.image) else None
             stage = Modules(roots=roots, member=kernel.tar or "kernel.tar", **self._packing)
-            places = zip(self._spec.init, self._spec.init_places, strict=True)
-            init = [("init", step) for text, where in places if (step := self._image(text, where))]
-            yield Step("kernel/modules", stage, inputs(("image", image), *init))
+            init = [("init", step) for step in self._init_images() if step]
+            yield Step("kernel/modules", stage, inputs(("image", image), *init), kernel.where)
+
+    def _volumes(self) -> Iterator[Step]:
+        for volume in self._spec.volumes:
+            base = self._base(volume.where)
+            with self._noting():
+                yield volume_step(volume, self._sources, base, **self._packing)
 
     def _containers(self) -> Iterator[Step]:
         images: dict[int, Step] = {}
@@ -163,18 +238,24 @@ class _Planner:
             if image:
                 images[id(item)] = image
         if not self._faults:
-            # Two names of one image are one image; two images of one name (a component's) are two.
-            numbers = {step.identity(): str(number) for number, step in enumerate(images.values())}
-            for item, bundle in bundles(self._spec, lambda item: numbers[images[id(item)].identity()]):
-                yield from self._container(bundle, images[id(item)])
+            # As in LinuxKit two names of one image are two images; so are two components of one name.  How
+            # the path to an image is written does not matter.
+            numbers = {step.identity(): number for number, step in enumerate(images.values())}
 
-    def _container(self, stage: Bundle, image: Step) -> Iterator[Step]:
+            def same(item: Container) -> str:
+                name = written(item) if isinstance(parse_source(item.image), Reference) else ""
+                return f"{numbers[images[id(item)].identity()]} {name}"
+
+            for item, bundle in bundles(self._spec, same):
+                yield from self._container(bundle, images[id(item)], f"{item.where}: {item.path}")
+
+    def _container(self, stage: Bundle, image: Step, where: str) -> Iterator[Step]:
         """Give a container's segments: its image's files, unless an earlier one has them, and its bundle."""
         name = stage.place.directory.removeprefix("containers/")
         if stage.first is None:
             files = ContainerRootfs(place=stage.place, image=stage.image, **self._packing)
-            yield Step(f"{name}/rootfs", files, inputs(("image", image)))
-        bundle = Step(f"{name}/bundle", stage, inputs(("image", image)))
+            yield Step(f"{name}/rootfs", files, inputs(("image", image)), where)
+        bundle = Step(f"{name}/bundle", stage, inputs(("image", image)), where)
         yield Step(f"{name}/segment", Segment(**self._packing), inputs(("bundle", bundle)))
 
     def _files(self) -> Iterator[Step]:
@@ -188,8 +269,11 @@ class _Planner:
         text = file.source
         home = self._settings.home
         path = home / text[2:] if home and text.startswith("~/") else self._base(file.where) / text
-        if self._evidence.existence(path, self._exists(path)):
+        if self._evidence.existence(path, self._exists(path)) and not path.is_dir():
             return path
+        if self._evidence.folder(path).is_dir():
+            self._faults.append(SpecError(f"{text!r} is a folder, where a file is needed", where=file.where))
+            return None
         if not file.optional:
             hint = "if another target makes it, declare that one first"
             self._faults.append(SpecError(f"there is no file {text!r}", where=file.where, hint=hint))

@@ -22,24 +22,30 @@ class Task(NamedTuple):
 
 
 class Outline(NamedTuple):
-    """The tasks, each after those that it needs; ``outputs`` is format to suffix to the number of a task."""
+    """The tasks, each after those that it needs; ``outputs`` is format to suffix to the number of a task.
+
+    ``warnings`` are for the user, at each build.
+    """
 
     tasks: tuple[Task, ...]
     outputs: Mapping[str, Mapping[str, int]]
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, value: Any) -> Outline:
         """Read what ``to_json`` gave."""
         rows = value["tasks"]
         tasks = (Task(name, stage, recipe, tuple(map(tuple, given))) for name, stage, recipe, given in rows)
-        return cls(tuple(tasks), value["outputs"])
+        return cls(tuple(tasks), value["outputs"], tuple(value["warnings"]))
 
     def to_json(self) -> dict[str, Any]:
         """Give a JSON value."""
-        return {"tasks": self.tasks, "outputs": self.outputs}
+        return {"tasks": self.tasks, "outputs": self.outputs, "warnings": self.warnings}
 
 
-def outline(outputs: Mapping[str, Mapping[str, Step]]) -> tuple[Outline, tuple[Step, ...]]:
+def outline(
+    outputs: Mapping[str, Mapping[str, Step]], warnings: tuple[str, ...] = ()
+) -> tuple[Outline, tuple[Step, ...]]:
     """Give the outline of ``outputs`` (format to suffix to step), and the step of each task."""
     numbers: dict[Step, int] = {}
     tasks: list[Task] = []
@@ -58,4 +64,4 @@ def outline(outputs: Mapping[str, Mapping[str, Step]]) -> tuple[Outline, tuple[S
     found = {
         name: {suffix: number(step) for suffix, step in steps.items()} for name, steps in outputs.items()
     }
-    return Outline(tuple(tasks), found), tuple(numbers)
+    return Outline(tuple(tasks), found, warnings), tuple(numbers)

@@ -15,7 +15,8 @@ class Settings:
 
     ``arch`` is amd64 or arm64; segments are packed by ``compression`` at ``level``; Debian packages are
     pinned by the file ``package_lock``; ``layouts`` are OCI image layouts searched, by full reference, before
-    any registry; ``home`` is what ``~`` in the ``source:`` of a file stands for.
+    any registry; ``home`` is what ``~`` in the ``source:`` of a file stands for; ``decompress_kernel`` takes
+    the kernel out of its compressed image; ``ignore_trust`` makes a warning of what ``trust:`` asks for.
     """
 
     arch: str = "amd64"
@@ -24,3 +25,5 @@ class Settings:
     package_lock: Path = LIBRARY_LOCK
     layouts: tuple[Path, ...] = field(default=())
     home: Path | None = None
+    decompress_kernel: bool = False
+    ignore_trust: bool = False

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from linuxkit_rules.debian.lock import Lock, load_lock
-from linuxkit_rules.errors import LinuxKitError, SpecError
+from linuxkit_rules.errors import LinuxKitError, SpecError, UsageError
 from linuxkit_rules.oci.layout import Layout
 from linuxkit_rules.oci.reference import DirectorySource, LayoutSource, LibrarySource, Source, parse_source
 from linuxkit_rules.plan.graph import Input, LocalFile, Step, inputs
-from linuxkit_rules.plan.memo import PACKAGE, Evidence
+from linuxkit_rules.plan.memo import Evidence
 from linuxkit_rules.plan.settings import Settings
+from linuxkit_rules.plan.template import LIBRARY, located, missing, resolved
 from linuxkit_rules.spec.component import Component, load_component
 from linuxkit_rules.stages.component import ComponentImage, overlay
 from linuxkit_rules.stages.image import resolve
-
-LIBRARY = PACKAGE
-"""Where the folders ``pkg`` (components) and ``tools`` (host programs, boot loaders) lie."""
 
 OWN_LOCK = "packages.lock"
 """Lock of a component outside the library, beside its build.yml."""
@@ -30,9 +30,10 @@ class Sources:
     def __init__(self, settings: Settings, evidence: Evidence | None = None) -> None:
         self._settings = settings
         self._evidence = Evidence() if evidence is None else evidence
-        self._layouts = [Layout.at(self._noted(path)) for path in settings.layouts]
+        self._layouts = [self._searched(path) for path in settings.layouts]
         self._steps: dict[tuple[str, Path], Step] = {}
         self._components: dict[Path, Component] = {}
+        self._references: dict[tuple[str, Path], str] = {}
 
     def image(self, text: str, base: Path, where: str) -> Step:
         """Give the step for ``image: text`` of the YAML in the folder ``base``.
@@ -41,12 +42,21 @@ class Sources:
         """
         key = text, base
         if key not in self._steps:
-            try:
-                self._steps[key] = replace(self._step(parse_source(text), base), where=where)
-            except LinuxKitError as error:
-                error.where = f"{where}: {error.where}" if error.where else where
-                raise
+            reference = self.reference(text, base, where)
+            with _at(where):
+                self._steps[key] = replace(self._step(parse_source(reference), base), where=where)
         return self._steps[key]
+
+    def reference(self, text: str, base: Path, where: str) -> str:
+        """Give ``image: text`` with a LinuxKit package's template replaced by its reference; else as it is.
+
+        Raises LinuxKitError, saying ``where``, for a template that cannot be resolved.
+        """
+        key = text, base
+        if key not in self._references:
+            with _at(where):
+                self._references[key] = resolved(text, base, self._evidence)
+        return self._references[key]
 
     def tool(self, name: str) -> Step:
         """Give the step for the image of a tool of the library; raise SpecError where there is none."""
@@ -67,19 +77,26 @@ class Sources:
     def _library_lock(self) -> Lock:
         return load_lock(self._evidence.file(self._settings.package_lock))
 
+    def _searched(self, layout: Path) -> Layout:
+        """Give a layout of the settings; raise UsageError where there is no such folder."""
+        if not layout.is_dir():
+            hint = "--image-layout and LINUXKIT_IMAGE_LAYOUTS name OCI image layouts"
+            raise UsageError("there is no such folder", where=str(layout), hint=hint)
+        return Layout.at(self._noted(layout))
+
     def _noted(self, layout: Path) -> Path:
         for name in ("oci-layout", "index.json"):
             self._evidence.file(layout / name)
         return layout
 
     def _step(self, source: Source, base: Path) -> Step:
-        if isinstance(source, LibrarySource):
-            return self._component(LIBRARY / "pkg" / source.name)
-        if isinstance(source, DirectorySource):
-            return self._component(base / source.directory)
+        if isinstance(source, LibrarySource | DirectorySource):
+            return self._component(located(source, base, self._evidence))
         if isinstance(source, LayoutSource):
             self._noted(base / source.directory)
         found = resolve(source, self._settings.arch, self._layouts, base)
+        if found.archive and self._evidence.folder(found.archive).is_dir():
+            raise SpecError(f"{str(source)!r} names a folder, where an archive is needed")
         files = inputs(("archive", LocalFile(found.archive))) if found.archive else ()
         return Step(f"images/{_file_name(str(source))}", found.stage, files)
 
@@ -97,7 +114,7 @@ class Sources:
     def _load(self, folder: Path) -> Component:
         if folder not in self._components:
             if not (folder / "build.yml").is_file():
-                raise SpecError(f"there is no component {folder.name!r}", hint=_choices(folder))
+                raise missing(folder)
             self._components[folder] = load_component(self._evidence.file(folder / "build.yml"))
         return self._components[folder]
 
@@ -107,12 +124,14 @@ class Sources:
         return load_lock(own) if own.is_file() else self._library_lock
 
 
-def _choices(folder: Path) -> str:
-    """Say what could be meant instead of a component that is not there."""
-    if not folder.is_relative_to(LIBRARY):
-        return f"{folder / 'build.yml'} is missing"
-    names = sorted(path.parent.name for path in folder.parent.glob("*/build.yml"))
-    return f"the library has {', '.join(names)}"
+@contextmanager
+def _at(where: str) -> Iterator[None]:
+    """Put the YAML's place before that of any error from inside."""
+    try:
+        yield
+    except LinuxKitError as error:
+        error.where = f"{where}: {error.where}" if error.where else where
+        raise
 
 
 def _file_name(text: str) -> str:

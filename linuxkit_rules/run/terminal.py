@@ -7,7 +7,6 @@ import enum
 import os
 import select
 import signal
-import sys
 import termios
 import tty
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from linuxkit_rules.run.running import Running, start
 INTERRUPTED = 130
 """Exit status where the user did not wait for the guest to power off: as shells say SIGINT."""
 
+_STDIN, _STDOUT = 0, 1  # sys.stdin and sys.stdout are None where these were closed
 _ESCAPE = 0x01  # Ctrl-A, as in QEMU and screen
 _CTRL_C = 0x03
 _TYPED_AHEAD = 1 << 16  # bytes of a file or pipe on standard input that are kept for a guest
@@ -100,8 +100,8 @@ def run(options: RunOptions, qemu: Qemu) -> int:
     Ctrl-C presses the power button; so do SIGTERM and SIGHUP; a second one stops at once.
     Raise RunError where the machine does not start, or QEMU fails.
     """
-    with start(machine(options), qemu) as running, _raw(sys.stdin.fileno()), _signals() as wake:
-        return Terminal(running, sys.stdin.fileno(), sys.stdout.fileno(), wake).run()
+    with start(machine(options), qemu) as running, _raw(_STDIN), _signals() as wake:
+        return Terminal(running, _STDIN, _STDOUT, wake).run()
 
 
 class Terminal:

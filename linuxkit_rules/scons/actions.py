@@ -101,17 +101,14 @@ class RunStage(Action):
 
     def work(self, targets: Sequence[Node], sources: Sequence[Node], env: Any) -> None:
         """Read the inputs' descriptors, run the stage, write its descriptor."""
-        from linuxkit_rules.plan.graph import gather
+        from linuxkit_rules.plan.graph import blamed, gather
 
         job: Job = targets[0].attributes.linuxkit_job
         step, engine = job.step(), job.site.engine
         pairs = zip((item.role for item in step.inputs), sources, strict=False)
         inputs = gather((role, self._read(node, job.site)) for role, node in pairs)
-        try:
+        with blamed(step):
             result = engine.run(step.stage, inputs, step.name)
-        except LinuxKitError as error:
-            error.where = ": ".join(place for place in (step.where, error.where) if place)
-            raise
         Path(targets[0].get_abspath()).write_bytes(encode(result))
 
     @staticmethod
@@ -184,6 +181,6 @@ def decode(data: bytes) -> Result:
     try:
         value = json.loads(data)
         refers = tuple(Descriptor.from_json(item) for item in value.get("refers", ()))
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise FormatError("a descriptor target is damaged", hint="remove the .linuxkit folder") from error
     return Result(Descriptor.from_json(value), refers)

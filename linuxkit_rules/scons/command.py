@@ -15,23 +15,33 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import SCons.Script
 
 from linuxkit_rules.errors import LinuxKitError, StoreError
 from linuxkit_rules.host import store_root
 from linuxkit_rules.scons import tool
+from linuxkit_rules.scons.image import memo_of
+from linuxkit_rules.scons.settings import choices_of, settings_of
+from linuxkit_rules.scons.yamls import STDIN, chosen, mark_stdin, yaml_of
+
+if TYPE_CHECKING:
+    from linuxkit_rules.plan.image import Parts
 
 _SCONSTRUCT = Path(__file__).with_name("SConstruct.moby")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What ``moby build`` asks for: YAMLs (merged in order), an output folder, a name, formats, variables."""
+    """What ``moby build`` asks for: YAMLs (merged in order), an output folder, a name, formats, variables.
+
+    Without formats the YAMLs choose.  The file ``-`` is standard input, kept in the file ``stdin``.
+    """
 
     files: tuple[str, ...]
     folder: str
@@ -39,18 +49,20 @@ class Request:
     formats: tuple[str, ...]
     variables: Mapping[str, Any]
     state: str
+    stdin: str = ""
 
 
 def state_folder(store: str, folder: str, name: str) -> str:
     """Give the folder in the store for SCons's notes on the image ``name`` in ``folder``."""
-    place = hashlib.sha256(f"{Path(folder).absolute()}\0{name}".encode()).hexdigest()[:16]
+    place = hashlib.sha256(os.fsencode(f"{Path(folder).absolute()}\0{name}")).hexdigest()[:16]
     return str(store_root(store).absolute() / "builds" / place)
 
 
-def build(request: Request, jobs: int) -> int:
+def build(request: Request, jobs: int, stdin: bytes | None = None) -> int:
     """Run SCons; give its exit status.  Raises StoreError where its notes cannot be kept.
 
-    A second build of the same image in the same folder waits for the first.
+    ``stdin`` is what the file ``-`` stands for.  A second build of the same image in the same folder waits
+    for the first.
     """
     try:
         Path(request.state).mkdir(parents=True, exist_ok=True)
@@ -58,12 +70,29 @@ def build(request: Request, jobs: int) -> int:
     except OSError as error:
         message = f"cannot make the store: {error.strerror}"
         raise StoreError(message, where=request.state, hint="set LINUXKIT_STORE") from error
-    argument = json.dumps(dataclasses.asdict(request))
     command = [sys.executable, "-m", "SCons", "-Q", "-f", str(_SCONSTRUCT), "--no-site-dir", f"-j{jobs}"]
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if stdin is not None:
+            request = dataclasses.replace(request, stdin=_kept(stdin, Path(request.state) / "stdin"))
+        argument = json.dumps(dataclasses.asdict(request))
         with subprocess.Popen([*command, f"request={argument}"], env=_environment()) as process:
             return _wait(process)
+
+
+def _kept(stdin: bytes, folder: Path) -> str:
+    """Write standard input to a file in ``folder``, named by its bytes, instead of an older one."""
+    path = folder / f"{hashlib.sha256(stdin).hexdigest()}.yml"
+    try:
+        folder.mkdir(exist_ok=True)
+        for old in folder.iterdir():
+            if old != path:
+                old.unlink()
+        path.write_bytes(stdin)
+    except OSError as error:
+        message = f"cannot keep standard input: {error.strerror}"
+        raise StoreError(message, where=str(folder), hint="set LINUXKIT_STORE") from error
+    return str(path)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
@@ -86,13 +115,55 @@ def declare(argument: str) -> None:
     """Declare what the request asks for; called by the packaged SConstruct."""
     request = Request(**json.loads(argument))
     SCons.Script.SConsignFile(str(Path(request.state) / "sconsign"))
-    env = SCons.Script.Environment(tools=[tool.generate], LINUXKIT_STATE=request.state, **request.variables)
+    env = _construction(request)
     try:
         target = _literal(f"{request.folder}/{request.name}")
-        files = [_literal(file) for file in request.files]
-        SCons.Script.Default(tool.declare(env, target, files, request.formats))
+        files = [_source(env, file, request) for file in request.files]
+        formats = request.formats or chosen([yaml_of(file) for file in files], memo_of(env))
+        SCons.Script.Default(tool.declare(env, target, files, formats or [tool.DEFAULT_FORMAT]))
     except LinuxKitError as error:
         sys.exit(f"moby: {error}")
+
+
+def dry_run(request: Request, stdin: bytes | None = None) -> tuple[str, tuple[str, ...]]:
+    """Plan, and build nothing: give the merged YAML, with paths from the current folder, and warnings.
+
+    Raises LinuxKitError for all that can be known to be wrong without fetching.
+    """
+    from linuxkit_rules.outputs.registry import by_name, named
+    from linuxkit_rules.plan.relocate import relocated
+    from linuxkit_rules.spec.emit import emit
+
+    parts = planned(request, stdin)
+    chosen_here: Sequence[str] = named(parts.spec.outputs)
+    for name in request.formats or chosen_here or [tool.DEFAULT_FORMAT]:
+        by_name(name).steps(parts)
+    return emit(relocated(parts.spec)), parts.warnings
+
+
+def planned(request: Request, stdin: bytes | None = None) -> Parts:
+    """Give the plan of what ``build`` would build; raise LinuxKitError."""
+    from linuxkit_rules.plan.image import plan
+
+    settings = settings_of(choices_of(_construction(request)))
+    with tempfile.NamedTemporaryFile() as copy:
+        copy.write(stdin or b"")
+        copy.flush()
+        files = {file: Path(copy.name if file == STDIN else file) for file in request.files}
+        return plan(files, request.name, settings, Path.is_file, bases={STDIN: Path()})
+
+
+def _construction(request: Request) -> Any:
+    return SCons.Script.Environment(tools=[tool.generate], LINUXKIT_STATE=request.state, **request.variables)
+
+
+def _source(env: Any, file: str, request: Request) -> Any:
+    """Give the node of a YAML; raise UsageError for a folder."""
+    if file != STDIN:
+        return tool.file_node(env, _literal(file))
+    node = env.File(_literal(request.stdin))
+    mark_stdin(node, env.Dir("."))
+    return node
 
 
 def _literal(text: str) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linuxkit_rules.digest import canonical_json
-from linuxkit_rules.errors import LinuxKitError, SpecError
+from linuxkit_rules.errors import LinuxKitError, SpecError, UsageError
 from linuxkit_rules.plan.memo import Evidence, Memo, fingerprint
 from linuxkit_rules.plan.outline import Outline, outline
 from linuxkit_rules.scons.actions import Generate, Node, deliver
 from linuxkit_rules.scons.declare import STATE, Draft, declarations
 from linuxkit_rules.scons.formats import Formats
 from linuxkit_rules.scons.settings import choices_of, settings_of, site_of
+from linuxkit_rules.scons.yamls import Yaml, yaml_of
 
 if TYPE_CHECKING:
     from linuxkit_rules.plan.graph import Step
@@ -33,6 +35,8 @@ class Image:
         self._name = name
         self._formats = formats
         self._sources = sources
+        self._yamls: list[Yaml] = [yaml_of(source) for source in sources]
+        self._warnings: tuple[str, ...] = ()
         self._choices = choices_of(env)
         self._site = site_of(env)
         self._memo = memo_of(env)
@@ -48,15 +52,15 @@ class Image:
             self._declared.output(draft, target, draft.outline.outputs[name][suffix])
             for name, targets in self._targets.items()
             for suffix, target in targets.items()
+            if suffix in draft.outline.outputs[name]
         ]
 
     def _claimed(self, formats: Formats) -> dict[str, dict[str, Node]]:
         """Give each format's files, by suffix; raise UsageError where two formats make the same file."""
         found: dict[str, dict[str, Node]] = {}
         for name in self._formats:
-            found[name] = {
-                suffix: self._folder.File(self._name + suffix) for suffix in formats.suffixes[name]
-            }
+            suffixes = formats.suffixes[name]
+            found[name] = {suffix: file_in(self._folder, self._name + suffix) for suffix in suffixes}
             for target in found[name].values():
                 self._declared.claim(target, name)
         return found
@@ -72,19 +76,21 @@ class Image:
             steps = _Steps(lambda: self._again(found, question, known.there))
         else:
             evidence = Evidence()
-            found, made = outline(self._plan(self._formats, self._exists, evidence))
+            steps_of = self._plan(self._formats, self._exists, evidence)
+            found, made = outline(steps_of, self._warnings)
             self._memo.keep(question, found.to_json(), evidence)
             steps = _Steps(lambda: made)
+        warn(found.warnings)
         return Draft(self._env, folder, found, steps.step, self._node)
 
     def _question(self) -> str:
-        yamls = [str(_readable(source)) for source in self._sources]
+        yamls = [str(path) for yaml in self._yamls for path in (yaml.path(), yaml.base())]
         return canonical_json([self._name, self._formats, yamls, self._choices]).decode()
 
     def _again(self, remembered: Outline, question: str, there: Mapping[str, bool]) -> Sequence[Step]:
         """Plan what has been declared from memory; raise SpecError where that comes out otherwise."""
         steps = self._plan(self._formats, lambda path: there.get(str(path), False), Evidence())
-        found, made = outline(steps)
+        found, made = outline(steps, self._warnings)
         if found != remembered:
             self._memo.forget(question)
             raise SpecError(
@@ -96,11 +102,14 @@ class Image:
         self, formats: Sequence[str], exists: Exists, evidence: Evidence
     ) -> dict[str, Mapping[str, Step]]:
         """Give each format's steps by suffix; raise LinuxKitError for any fault."""
-        from linuxkit_rules.outputs.registry import by_name
+        from linuxkit_rules.outputs.registry import by_name, named
         from linuxkit_rules.plan.image import plan
 
-        files = {str(source): _readable(source) for source in self._sources}
-        parts = plan(files, self._name, settings_of(self._choices), exists, evidence)
+        files = {yaml.name: yaml.path() for yaml in self._yamls}
+        bases = {yaml.name: yaml.base() for yaml in self._yamls}
+        parts = plan(files, self._name, settings_of(self._choices), exists, evidence, bases)
+        named(parts.spec.outputs)
+        self._warnings = parts.warnings
         return {name: by_name(name).steps(parts) for name in formats}
 
     def _exists(self, path: Path) -> bool:
@@ -112,11 +121,11 @@ class Image:
 
     def _node(self, path: Path) -> Node:
         """Give the node of a local file, in the variant folder where the YAML's own node lies in one."""
-        for source in self._sources:
-            base = _readable(source).parent
+        for yaml in self._yamls:
+            base = yaml.base()
             if path.is_relative_to(base):
-                return source.dir.File(str(path.relative_to(base)))
-        return self._env.File(str(path))
+                return file_in(yaml.folder, str(path.relative_to(base)))
+        return file_in(self._env, str(path))
 
     def _generate(self, name: str) -> list[Node]:
         """Declare the files of a YAML that is itself built: one node plans and runs all once it is there."""
@@ -132,6 +141,7 @@ class Image:
 
         def make(paths: Sequence[Path]) -> None:
             planned, engine = steps(Evidence()), self._site.engine
+            warn(self._warnings)
             done: dict[Step, Any] = {}
             for suffix, path in zip(targets, paths, strict=True):
                 deliver(engine.store, realise(planned[suffix], engine, done).output, path)
@@ -178,6 +188,15 @@ def memo_of(env: Any) -> Memo:
     return Memo(site_of(env).store.root, keep)
 
 
-def _readable(source: Node) -> Path:
-    """Where a YAML can be read while SConscripts are: a variant folder may not be filled yet."""
-    return Path(source.rfile().get_abspath() if source.exists() else source.srcnode().get_abspath())
+def warn(warnings: Sequence[str]) -> None:
+    """Tell the user."""
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+
+
+def file_in(folder: Any, name: str) -> Node:
+    """Give the node of the file ``name``; raise UsageError where a folder is in its place."""
+    try:
+        return folder.File(name)
+    except TypeError:
+        raise UsageError("is a folder, where a file is needed", where=str(folder.Entry(name))) from None

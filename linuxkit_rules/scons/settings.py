@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import SCons.Action
 
-from linuxkit_rules.errors import UsageError
+from linuxkit_rules.errors import FormatError, UsageError
 from linuxkit_rules.host import access, checked_arch, store_root
 from linuxkit_rules.store.blobs import Store
 
@@ -29,11 +29,13 @@ DEFAULTS: dict[str, str] = {
     "LINUXKIT_STORE": "",
     "LINUXKIT_ARCH": "",
     "LINUXKIT_COMPRESSION": "zstd:6",
+    "LINUXKIT_DECOMPRESS_KERNEL": "",
     "LINUXKIT_PACKAGE_LOCK": "",
     "LINUXKIT_DEBIAN_MIRROR": "",
     "LINUXKIT_OFFLINE": "",
     "LINUXKIT_PLAIN_HTTP": "",
     "LINUXKIT_IMAGE_LAYOUTS": "",
+    "LINUXKIT_IGNORE_TRUST": "",
     "LINUXKIT_STATE": "",
     "LINUXKIT_TRACE": "",
 }
@@ -58,6 +60,8 @@ def choices_of(env: Any) -> dict[str, Any]:
         "package_lock": str(env.File(lock).get_abspath()) if lock else "",
         "layouts": [str(env.Dir(name).get_abspath()) for name in names if name],
         "home": str(Path.home()),
+        "decompress_kernel": str(env["LINUXKIT_DECOMPRESS_KERNEL"]) not in ("", "0"),
+        "ignore_trust": str(env["LINUXKIT_IGNORE_TRUST"]) not in ("", "0", "False"),
     }
 
 
@@ -71,7 +75,9 @@ def settings_of(choices: Mapping[str, Any]) -> Settings:
         compression=compression,
         level=level,
         home=Path(choices["home"]),
+        decompress_kernel=choices["decompress_kernel"],
         layouts=tuple(Path(item) for item in choices["layouts"]),
+        ignore_trust=choices["ignore_trust"],
     )
     lock = choices["package_lock"]
     return dataclasses.replace(settings, package_lock=Path(lock)) if lock else settings
@@ -129,11 +135,14 @@ def _reporter(trace: Path | None) -> Callable[[Event], None]:
 
 
 def _compression(text: str) -> tuple[Compression, int]:
-    from linuxkit_rules.formats.compression import Compression
+    from linuxkit_rules.formats.compression import Compression, checked_level
 
     name, _, level = text.partition(":")
     try:
-        return Compression(name), int(level or 0)
+        compression = Compression(name)
+        return compression, checked_level(compression, int(level or 0))
+    except FormatError as error:
+        raise UsageError(f"LINUXKIT_COMPRESSION={text!r}: {error.message}", hint=error.hint) from None
     except ValueError:
         names = ", ".join(item.value for item in Compression)
         raise UsageError(

@@ -58,7 +58,7 @@ def linuxkit_image(
 def declare(env: Any, target: Any, source: Any, formats: str | Sequence[str]) -> list[Node]:
     """Do what ``linuxkit_image`` says; raise LinuxKitError."""
     folder, name, wanted = _wanted(env, target, formats)
-    return Image(env, folder, name, wanted, [_file(env, item) for item in flatten([source])]).declare()
+    return Image(env, folder, name, wanted, [file_node(env, item) for item in flatten([source])]).declare()
 
 
 def linuxkit_outputs(env: Any, folder: Any, source: Any, **overrides: Any) -> list[Node]:
@@ -69,7 +69,7 @@ def linuxkit_outputs(env: Any, folder: Any, source: Any, **overrides: Any) -> li
     """
     yml = env.File(flatten([source])[-1])
     name = PurePath(yml.name).stem
-    base = env.Dir(folder).File(name)
+    base = env.Dir(folder).Entry(name)
     asked = _asked(env, base)
     if not asked and any(not _is_folder(item) for item in SCons.Script.COMMAND_LINE_TARGETS):
         return []
@@ -78,16 +78,18 @@ def linuxkit_outputs(env: Any, folder: Any, source: Any, **overrides: Any) -> li
 
 def _wanted(env: Any, target: Any, formats: str | Sequence[str]) -> tuple[Node, str, list[str]]:
     """Give the folder, the image's name, and the formats to declare."""
-    node = _file(env, flatten([target])[0])
+    item = flatten([target])[0]
     known = Formats.find(memo_of(env))
     if not formats:
+        node = file_node(env, item)
         found, name = known.by_file(node.name)
         return node.dir, name, [found]
     names = formats.split(",") if isinstance(formats, str) else list(formats)
-    return node.dir, node.name, list(dict.fromkeys(known.by_name(item) for item in names))
+    node = env.Entry(item)
+    return node.get_dir(), node.name, list(dict.fromkeys(known.by_name(item) for item in names))
 
 
-def _file(env: Any, item: Any) -> Node:
+def file_node(env: Any, item: Any) -> Node:
     """Give the node of a file; raise UsageError where a folder is in its place."""
     try:
         return env.File(item)

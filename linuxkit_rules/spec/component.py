@@ -6,13 +6,13 @@ The file has the shape of LinuxKit's package file (docs/packages.md); ``packages
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from linuxkit_rules.digest import canonical_json
 from linuxkit_rules.errors import SpecError
 from linuxkit_rules.spec import checks
 from linuxkit_rules.spec.decode import Decoder, NotedError, hidden, key
@@ -150,7 +150,7 @@ class Component:
     env: tuple[str, ...] = ()
     workdir: str = key("", check=checks.absolute_or_empty)
     user: str = ""
-    config: ImageConfig = key(factory=ImageConfig)  # noqa: RUF009 - key gives a dataclasses.field
+    config: ImageConfig = key(factory=ImageConfig)
     dockerfile: str = ""
     label: str = hidden("")
     where: str = hidden("")
@@ -172,7 +172,7 @@ def parse_component(text: bytes | str, name: str) -> Component:
     if isinstance(node.value, Mapping):
         config = node.value.get("config")
         if config is not None:
-            label = canonical_json(config.plain()).decode()
+            label = json.dumps(config.plain(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         value = {key: item for key, item in node.value.items() if key not in _IGNORED}
         node = dataclasses.replace(node, value=value)
     try:

@@ -16,13 +16,11 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
-from linuxkit_rules.errors import ErrorList, LinuxKitError, SpecError
-from linuxkit_rules.spec.yamlfile import Node, resolve
+from linuxkit_rules.errors import ErrorList, LinuxKitError, SpecError, one_line
+from linuxkit_rules.spec.checks import Check
+from linuxkit_rules.spec.yamlfile import MAX_FAULTS, Node, resolve
 
 T = TypeVar("T")
-Check = Callable[[Any], str | None]
-"""Gives what is wrong with a value, or None."""
-
 Read = Callable[["Decoder", Node, str], Any]
 """Reads one node at a path; faults go to the decoder."""
 
@@ -38,9 +36,14 @@ def key(
     check: Check | None = None,
     read: Read | None = None,
     factory: Any = dataclasses.MISSING,
+    doc: str = "",
 ) -> Any:
-    """Declare a field: its key in the YAML, a check for each of its scalars, a reader for the whole of it."""
-    metadata = {"name": name, "check": check, "read": read}
+    """Declare a field: its key in the YAML, a check for each of its scalars, a reader for the whole of it.
+
+    ``doc`` says what the key does, in the units it takes and with its default: editors show it.  A reader
+    makes its checks itself; ``check`` beside it only tells the JSON schema what they are.
+    """
+    metadata = {"name": name, "check": check, "read": read, "doc": doc}
     return dataclasses.field(default=default, default_factory=factory, metadata=metadata)
 
 
@@ -84,9 +87,14 @@ class Decoder:
             raise ErrorList(sorted(self.faults, key=_position))
 
     def fault(self, where: str, path: str, message: str, hint: str | None = None) -> NotedError:
-        """Note a fault; give the exception with which a reader can give up."""
-        text = f"{path}: {message}" if path else message
-        self.faults.append(SpecError(text, where=where, hint=hint))
+        """Note a fault; give the exception with which a reader can give up.
+
+        Raises ErrorList where there are too many.
+        """
+        text = one_line(path) + f": {one_line(message)}" if path else one_line(message)
+        self.faults.append(SpecError(text, where=where, hint=hint and one_line(hint)))
+        if len(self.faults) >= MAX_FAULTS:
+            self.finish()
         return NotedError()
 
     def read(self, kind: Any, node: Node, path: str, check: Check | None = None) -> Any:

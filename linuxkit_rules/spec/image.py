@@ -14,187 +14,24 @@ from dataclasses import dataclass
 from linuxkit_rules.errors import SpecError
 from linuxkit_rules.spec import checks
 from linuxkit_rules.spec.decode import Decoder, NotedError, key
+from linuxkit_rules.spec.resources import Resources
+from linuxkit_rules.spec.runtime import IDMapping, Mount, Runtime, complete
 from linuxkit_rules.spec.yamlfile import Node, parse
-
-
-@dataclass(frozen=True, slots=True)
-class IDMapping:
-    """A range of ids (runtime specification, config-linux.md, "User namespace mappings")."""
-
-    hostID: int = key(0, check=checks.unsigned32)
-    containerID: int = key(0, check=checks.unsigned32)
-    size: int = key(0, check=checks.unsigned32)
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """A mount (runtime specification, config.md, "Mounts")."""
-
-    destination: str = ""
-    type: str = ""
-    source: str = ""
-    options: tuple[str, ...] = ()
-    uidmappings: tuple[IDMapping, ...] = ()
-    gidmappings: tuple[IDMapping, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
     """A device node; ``path: all`` stands for every device of the type."""
 
-    path: str = ""
-    type: str = key("", check=checks.device_type)
-    major: int = key(0, check=checks.signed)
-    minor: int = key(0, check=checks.signed)
-    mode: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Interface:
-    """A network interface that is made or moved when the container starts."""
-
-    name: str = ""
-    add: str = ""
-    peer: str = ""
-    createInRoot: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Namespaces:
-    """Paths to which the container's namespaces are bound."""
-
-    cgroup: str | None = None
-    ipc: str | None = None
-    mnt: str | None = None
-    net: str | None = None
-    pid: str | None = None
-    user: str | None = None
-    uts: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """What init does around the container."""
-
-    cgroups: tuple[str, ...] | None = None
-    mounts: tuple[Mount, ...] | None = None
-    mkdir: tuple[str, ...] | None = None
-    interfaces: tuple[Interface, ...] | None = None
-    bindNS: Namespaces = Namespaces()
-    namespace: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceCgroup:
-    """A rule of the device controller (config-linux.md, "Allowed Device list")."""
-
-    allow: bool = False
-    type: str = ""
-    major: int | None = key(None, check=checks.signed)
-    minor: int | None = key(None, check=checks.signed)
-    access: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Limits of memory in bytes (config-linux.md, "Memory")."""
-
-    limit: int | None = key(None, check=checks.signed)
-    reservation: int | None = key(None, check=checks.signed)
-    swap: int | None = key(None, check=checks.signed)
-    kernel: int | None = key(None, check=checks.signed)
-    kernelTCP: int | None = key(None, check=checks.signed)
-    swappiness: int | None = key(None, check=checks.unsigned)
-    disableOOMKiller: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CPU:
-    """Shares and limits of processors (config-linux.md, "CPU")."""
-
-    shares: int | None = key(None, check=checks.unsigned)
-    quota: int | None = key(None, check=checks.signed)
-    period: int | None = key(None, check=checks.unsigned)
-    realtimeRuntime: int | None = key(None, check=checks.signed)
-    realtimePeriod: int | None = key(None, check=checks.unsigned)
-    cpus: str = ""
-    mems: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Pids:
-    """Limit of processes (config-linux.md, "PIDs")."""
-
-    limit: int | None = key(None, check=checks.signed)
-
-
-@dataclass(frozen=True, slots=True)
-class WeightDevice:
-    """Weight of one block device (config-linux.md, "Block IO")."""
-
-    major: int = key(0, check=checks.signed)
-    minor: int = key(0, check=checks.signed)
-    weight: int | None = key(None, check=checks.unsigned16)
-    leafWeight: int | None = key(None, check=checks.unsigned16)
-
-
-@dataclass(frozen=True, slots=True)
-class ThrottleDevice:
-    """Rate limit of one block device (config-linux.md, "Block IO")."""
-
-    major: int = key(0, check=checks.signed)
-    minor: int = key(0, check=checks.signed)
-    rate: int = key(0, check=checks.unsigned)
-
-
-@dataclass(frozen=True, slots=True)
-class BlockIO:
-    """Weights and limits of block devices (config-linux.md, "Block IO")."""
-
-    weight: int | None = key(None, check=checks.unsigned16)
-    leafWeight: int | None = key(None, check=checks.unsigned16)
-    weightDevice: tuple[WeightDevice, ...] = ()
-    throttleReadBpsDevice: tuple[ThrottleDevice, ...] = ()
-    throttleWriteBpsDevice: tuple[ThrottleDevice, ...] = ()
-    throttleReadIOPSDevice: tuple[ThrottleDevice, ...] = ()
-    throttleWriteIOPSDevice: tuple[ThrottleDevice, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class HugepageLimit:
-    """Limit of huge pages of one size (config-linux.md, "Huge page limits")."""
-
-    pageSize: int | str = ""
-    limit: int = key(0, check=checks.unsigned)
-
-
-@dataclass(frozen=True, slots=True)
-class InterfacePriority:
-    """Priority of one interface's traffic (config-linux.md, "Network")."""
-
-    name: int | str = ""
-    priority: int = key(0, check=checks.unsigned32)
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """Class and priorities of network traffic (config-linux.md, "Network")."""
-
-    classID: int | None = key(None, check=checks.unsigned32)
-    priorities: tuple[InterfacePriority, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """Limits by cgroup (config-linux.md, "Control groups")."""
-
-    devices: tuple[DeviceCgroup, ...] = ()
-    memory: Memory | None = None
-    cpu: CPU | None = None
-    pids: Pids | None = None
-    blockio: BlockIO | None = None
-    hugepageLimits: tuple[HugepageLimit, ...] = ()
-    network: Network | None = None
+    path: str = key(
+        "",
+        check=checks.device_path,
+        doc="Where the node is made in the container; all allows every device of the type.",
+    )
+    type: str = key("", check=checks.device_type, doc="c or u (character), b (block) or p (FIFO).")
+    major: int = key(0, check=checks.signed, doc="Major number.")
+    minor: int = key(0, check=checks.signed, doc="Minor number.")
+    mode: str = key("", doc='Permission bits as octal text: "0660". Needed unless path is all.')
 
 
 def _capabilities(decoder: Decoder, node: Node, path: str) -> tuple[str, ...]:
@@ -202,32 +39,6 @@ def _capabilities(decoder: Decoder, node: Node, path: str) -> tuple[str, ...]:
     if len(values) > 1 and any(value.lower() in ("all", "none") for value in values):
         raise decoder.fault(node.where, path, '"all" and "none" must stand alone')
     return values
-
-
-TYPE_OF_SOURCE = ("mqueue", "devpts", "proc", "sysfs", "cgroup")
-"""Sources that name their mount's type where it has none."""
-
-MOUNTPOINTS = {
-    "proc": "/proc",
-    "devpts": "/dev/pts",
-    "sysfs": "/sys",
-    "cgroup": "/sys/fs/cgroup",
-    "mqueue": "/dev/mqueue",
-}
-"""Where a mount of a type goes if it does not say."""
-
-
-def complete(mount: Mount) -> Mount | str:
-    """Fill in a mount's type, source and destination as LinuxKit does; or give what is missing."""
-    kind = mount.type or (mount.source if mount.source in TYPE_OF_SOURCE else "")
-    if not kind and mount.destination == "/dev":
-        kind = "tmpfs"
-    if not kind:
-        return "the mount needs a type"
-    destination = mount.destination or MOUNTPOINTS.get(kind, "")
-    if not destination:
-        return f"a mount of type {kind} needs a destination"
-    return Mount(destination, kind, mount.source or kind, mount.options)
 
 
 def _mounts(decoder: Decoder, node: Node, path: str) -> tuple[Mount, ...]:
@@ -259,40 +70,144 @@ class ImageConfig:
     ``uid``, ``gid`` and ``additionalGids`` are numbers, or names of containers of the same YAML.
     """
 
-    capabilities: tuple[str, ...] | None = key(None, read=_capabilities)
-    capabilities_add: tuple[str, ...] | None = key(None, name="capabilities.add", read=_capabilities)
-    ambient: tuple[str, ...] | None = key(None, read=_capabilities)
-    mounts: tuple[Mount, ...] | None = key(None, read=_mounts)
-    binds: tuple[str, ...] | None = key(None, check=checks.bind)
-    binds_add: tuple[str, ...] | None = key(None, name="binds.add", check=checks.bind)
-    devices: tuple[Device, ...] | None = key(None, read=_devices)
-    tmpfs: tuple[str, ...] | None = key(None, check=checks.tmpfs)
-    command: tuple[str, ...] | None = None
-    env: tuple[str, ...] | None = None
-    cwd: str = key("", check=checks.absolute_or_empty)
-    net: str = ""
-    pid: str = ""
-    ipc: str = ""
-    uts: str = ""
-    userns: str = ""
-    hostname: str = ""
-    readonly: bool | None = None
-    maskedPaths: tuple[str, ...] | None = None
-    readonlyPaths: tuple[str, ...] | None = None
-    uid: int | str | None = key(None, check=checks.identity)
-    gid: int | str | None = key(None, check=checks.identity)
-    additionalGids: tuple[int | str, ...] | None = key(None, check=checks.identity)
-    noNewPrivileges: bool | None = None
-    oomScoreAdj: int | None = key(None, check=checks.signed)
-    rootfsPropagation: str | None = None
-    cgroupsPath: str | None = None
-    resources: Resources | None = None
-    sysctl: Mapping[str, str] | None = None
-    rlimits: tuple[str, ...] | None = key(None, check=checks.rlimit)
-    uidMappings: tuple[IDMapping, ...] | None = None
-    gidMappings: tuple[IDMapping, ...] | None = None
-    annotations: Mapping[str, str] | None = None
-    runtime: Runtime | None = None
+    capabilities: tuple[str, ...] | None = key(
+        None,
+        read=_capabilities,
+        check=checks.capability,
+        doc="Capabilities by their full names (CAP_NET_ADMIN), or all, or none. Replaces the label's list.",
+    )
+    capabilities_add: tuple[str, ...] | None = key(
+        None,
+        name="capabilities.add",
+        read=_capabilities,
+        check=checks.capability,
+        doc="Capabilities beside those of the label. Says nothing where capabilities is given.",
+    )
+    ambient: tuple[str, ...] | None = key(
+        None,
+        read=_capabilities,
+        check=checks.capability,
+        doc="Capabilities that users other than root keep, ambient ones. Replaces the label's list.",
+    )
+    mounts: tuple[Mount, ...] | None = key(
+        None,
+        read=_mounts,
+        doc="Mounts in the container; one replaces a default one at its place. Replaces the label's list.",
+    )
+    binds: tuple[str, ...] | None = key(
+        None,
+        check=checks.bind,
+        doc="Binds: source:destination or source:destination:options. The source is an absolute path or a"
+        " volume's name. Options default to rw,rbind,rshared; rbind is added to others. Replaces the label's"
+        " list.",
+    )
+    binds_add: tuple[str, ...] | None = key(
+        None,
+        name="binds.add",
+        check=checks.bind,
+        doc="Binds beside those of the label. Says nothing where binds is given.",
+    )
+    devices: tuple[Device, ...] | None = key(
+        None, read=_devices, doc="Device nodes that are made and allowed. Replaces the label's list."
+    )
+    tmpfs: tuple[str, ...] | None = key(
+        None,
+        check=checks.tmpfs,
+        doc="File systems in memory: destination or destination:options. Replaces the label's list.",
+    )
+    command: tuple[str, ...] | None = key(
+        None, doc="Program and arguments. Default: the label's, then the image's entrypoint and command."
+    )
+    env: tuple[str, ...] | None = key(
+        None, doc="Environment, as NAME=value. Default: the label's, then the image's. Lists are not joined."
+    )
+    cwd: str = key(
+        "",
+        check=checks.absolute_or_empty,
+        doc="Working directory, absolute. Default: the label's, then the image's, then /.",
+    )
+    net: str = key(
+        "",
+        doc="Network: host, new or none for an empty one of its own, or the path of a namespace."
+        " Default: the label's, then host.",
+    )
+    pid: str = key(
+        "",
+        doc="Process ids: new for its own, host, or the path of a namespace. Default: the label's, then new.",
+    )
+    ipc: str = key(
+        "",
+        doc="Shared memory and queues: new for its own, host, or the path of a namespace."
+        " Default: the label's, then host.",
+    )
+    uts: str = key(
+        "",
+        doc="Host name: new for its own, host, or the path of a namespace. Default: the label's, then host.",
+    )
+    userns: str = key(
+        "",
+        doc="Users: new for its own, host, or the path of a namespace. Default: the label's, then host.",
+    )
+    hostname: str = key("", doc="Host name inside the container; needs uts: new. Default: the label's.")
+    readonly: bool | None = key(
+        None, doc="Whether the root file system is read-only. Default: the label's, then false."
+    )
+    maskedPaths: tuple[str, ...] | None = key(
+        None, doc="Paths that the container cannot read. Replaces the label's list."
+    )
+    readonlyPaths: tuple[str, ...] | None = key(
+        None, doc="Paths that the container cannot write. Replaces the label's list."
+    )
+    uid: int | str | None = key(
+        None,
+        check=checks.identity,
+        doc="User: a number, or the name of a container, which stands for its number."
+        " Default: the label's, then 0. The image's own user does not count.",
+    )
+    gid: int | str | None = key(
+        None,
+        check=checks.identity,
+        doc="Group: a number, or the name of a container, which stands for its number."
+        " Default: the label's, then 0.",
+    )
+    additionalGids: tuple[int | str, ...] | None = key(
+        None,
+        check=checks.identity,
+        doc="Further groups, as numbers or names of containers. Replaces the label's list.",
+    )
+    noNewPrivileges: bool | None = key(
+        None, doc="Whether set-user-id programs gain nothing. Default: the label's, then false."
+    )
+    oomScoreAdj: int | None = key(
+        None,
+        check=checks.signed,
+        doc="How readily it is killed when memory runs out: -1000 (never) to 1000. Default: the label's.",
+    )
+    rootfsPropagation: str | None = key(
+        None, doc="Propagation of mounts: private, slave, shared or unbindable. Default: the label's."
+    )
+    cgroupsPath: str | None = key(None, doc="The container's cgroup. Default: the label's.")
+    resources: Resources | None = key(None, doc="Limits by cgroup. Replaces all of the label's.")
+    sysctl: Mapping[str, str] | None = key(
+        None, doc="Kernel parameters of the container's namespaces; values are strings. Replaces the label's."
+    )
+    rlimits: tuple[str, ...] | None = key(
+        None,
+        check=checks.rlimit,
+        doc='Resource limits: "nofile,1024,unlimited" (name, soft, hard). Replaces the label\'s list.',
+    )
+    uidMappings: tuple[IDMapping, ...] | None = key(
+        None, doc="Users of a user namespace; needs userns: new. Replaces the label's list."
+    )
+    gidMappings: tuple[IDMapping, ...] | None = key(
+        None, doc="Groups of a user namespace; needs userns: new. Replaces the label's list."
+    )
+    annotations: Mapping[str, str] | None = key(
+        None, doc="Annotations for the runtime; values are strings. Replaces the label's."
+    )
+    runtime: Runtime | None = key(
+        None, doc="What init does around the container. What is not given here is the label's, key by key."
+    )
 
 
 def read_label(text: str, name: str) -> ImageConfig:

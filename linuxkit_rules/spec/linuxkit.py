@@ -1,4 +1,4 @@
-"""LinuxKit's YAML: kernel, init, onboot, onshutdown, services, files and volumes as frozen dataclasses.
+"""LinuxKit's YAML as frozen dataclasses: kernel, init, containers, files, volumes; and 2017's trust, outputs.
 
 Beside what counts, each part keeps its place for messages (``where``) and its YAML's folder (``base``).
 
@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import posixpath
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,11 +21,15 @@ from linuxkit_rules.errors import SpecError
 from linuxkit_rules.spec import checks
 from linuxkit_rules.spec.decode import Decoder, NotedError, hidden, key, keys_of
 from linuxkit_rules.spec.image import ImageConfig
+from linuxkit_rules.spec.legacy import Output, Trust, read_outputs, read_trust
 from linuxkit_rules.spec.yamlfile import Node, parse
 
 Kind = Literal["onboot", "onshutdown", "services"]
 KINDS: tuple[Kind, ...] = ("onboot", "onshutdown", "services")
 """The sections of containers, in the order in which they are laid out."""
+
+PATH_MAX = 4096
+"""The longest path that Linux takes, in bytes, with the NUL that ends it."""
 
 FIRST_ID = 100
 """Containers are numbered from here on, and their names stand for these numbers as uid and gid."""
@@ -33,11 +39,15 @@ FIRST_ID = 100
 class Kernel:
     """The kernel's image, and which of its files are taken; ``tar`` None is kernel.tar, ``none`` is none."""
 
-    image: str = ""
-    cmdline: str = ""
-    binary: str = ""
-    tar: str | None = None
-    ucode: str | None = None
+    image: str = key("", doc="Image that holds the kernel. A later YAML's replaces it, as each key here.")
+    cmdline: str = key("", doc="The kernel's command line.")
+    binary: str = key("", doc="The kernel's file in the image. Default: kernel.")
+    tar: str | None = key(
+        None, doc="Archive in the image, with the kernel's modules; none for no modules. Default: kernel.tar."
+    )
+    ucode: str | None = key(
+        None, doc="Archive of microcode in the image, which is laid before the initrd. Default: none."
+    )
     where: str = hidden("")
     base: str = hidden("")
 
@@ -46,11 +56,15 @@ class Kernel:
 class Volume:
     """A directory, empty or filled from an image, that containers bind by its name."""
 
-    name: str = key(check=checks.volume_name)
-    image: str = ""
-    readonly: bool = False
-    format: Literal["", "oci", "filesystem"] = ""
-    platforms: tuple[str, ...] = ()
+    name: str = key(check=checks.volume_name, doc="Name by which containers bind the volume; unique.")
+    image: str = key("", doc="Image that fills the volume. Default: it is empty.")
+    readonly: bool = key(False, doc="Whether it can only be read; containers must then bind it with ro.")
+    format: Literal["", "oci", "filesystem"] = key(
+        "", doc="filesystem: the image's files; oci: the image as an OCI layout. Default: filesystem."
+    )
+    platforms: tuple[str, ...] = key(
+        (), doc='With format oci, the platforms of the image that are taken: "linux/arm64". Default: all.'
+    )
     where: str = hidden("")
     base: str = hidden("")
 
@@ -64,16 +78,29 @@ class Volume:
 class File:
     """A file, directory or symbolic link laid over everything; ``where`` is its place in the YAML."""
 
-    path: str
-    directory: bool = False
-    symlink: str = ""
-    contents: str | None = None
-    source: str = ""
-    metadata: Literal["", "yaml", "json"] = ""
-    optional: bool = False
-    mode: str = key("", check=checks.octal_or_empty)
-    uid: int | str | None = key(None, check=checks.identity)
-    gid: int | str | None = key(None, check=checks.identity)
+    path: str = key(doc="Where it lies in the system; missing directories above it are made.")
+    directory: bool = key(False, doc="Make a directory.")
+    symlink: str = key("", doc="Make a symbolic link with this target.")
+    contents: str | None = key(None, doc="Make a file with this text.")
+    source: str = key(
+        "", doc="Make a file of a local one; the path counts from the YAML's folder, or from ~/ of the user."
+    )
+    metadata: Literal["", "yaml", "json"] = key(
+        "", doc="Make a file that holds this configuration, in the form named."
+    )
+    optional: bool = key(False, doc="Whether a source that is not there is left out, and no fault.")
+    mode: str = key(
+        "",
+        check=checks.octal_or_empty,
+        doc='Permission bits as octal text: "0644". Default: 0600, for directories 0700. Directories made'
+        " above get the same, and x where r, w or x is set.",
+    )
+    uid: int | str | None = key(
+        None, check=checks.identity, doc="Owner: a number, or a container's name for its number. Default: 0."
+    )
+    gid: int | str | None = key(
+        None, check=checks.identity, doc="Group: a number, or a container's name for its number. Default: 0."
+    )
     where: str = hidden("")
     base: str = hidden("")
 
@@ -86,9 +113,16 @@ class Container:
     ``path`` is the container's own (``services[0]``).
     """
 
-    name: str = key(check=checks.container_name)
-    image: str = key(check=checks.image)
-    config: ImageConfig = dataclasses.field(default=ImageConfig(), metadata={"hidden": True})
+    name: str = key(
+        check=checks.container_name,
+        doc="The container's name, which is a directory's name; unique in services.",
+    )
+    image: str = key(
+        check=checks.image,
+        doc="Its image: @pkg:NAME, @pkg:./FOLDER, oci:FOLDER, docker-archive:FILE, oci-archive:FILE,"
+        " or a registry's reference.",
+    )
+    config: ImageConfig = dataclasses.field(default=ImageConfig(), metadata={"hidden": True, "beside": True})
     where: str = hidden("")
     base: str = hidden("")
     places: tuple[tuple[str, str], ...] = hidden(())
@@ -110,15 +144,12 @@ def _containers(decoder: Decoder, node: Node, path: str) -> tuple[Container, ...
 def _container(decoder: Decoder, node: Node, path: str) -> Container:
     before = len(decoder.faults)
     decoder.known(node, path, [*keys_of(Container), *keys_of(ImageConfig)])
+    known = len(decoder.places)
     own, config = decoder.fields(Container, node, path), decoder.fields(ImageConfig, node, path)
     if len(decoder.faults) > before:
         raise NotedError
-    prefix = f"{path}."
-    places = tuple(
-        (name.removeprefix(prefix), where)
-        for name, where in decoder.places.items()
-        if name.startswith(prefix)
-    )
+    below = itertools.islice(reversed(decoder.places.items()), len(decoder.places) - known)
+    places = tuple((name.removeprefix(f"{path}."), where) for name, where in below)[::-1]
     return Container(
         **own,
         config=ImageConfig(**config),
@@ -142,6 +173,8 @@ def _file(decoder: Decoder, node: Node, path: str) -> File:
 
 
 def _path_problem(file: File) -> str | None:
+    if len(file.path.encode("utf-8", "surrogatepass")) >= PATH_MAX:
+        return f"the path is longer than {PATH_MAX - 1} bytes"
     if ".." in file.path.split("/"):
         return f"path {file.path!r} must not hold .."
     if "\0" in file.path or not posixpath.normpath("/" + file.path).strip("/"):
@@ -191,13 +224,35 @@ class Spec:
     ``init_places`` are the places of the init images, ``init_bases`` the folders of their YAMLs.
     """
 
-    kernel: Kernel = key(Kernel(), read=_kernel)  # noqa: RUF009 - key gives a dataclasses.field
-    init: tuple[str, ...] = key((), check=checks.image)
-    onboot: tuple[Container, ...] = key((), read=_containers)
-    onshutdown: tuple[Container, ...] = key((), read=_containers)
-    services: tuple[Container, ...] = key((), read=_containers)
-    files: tuple[File, ...] = key((), read=_files)
-    volumes: tuple[Volume, ...] = key((), read=_volumes)
+    kernel: Kernel = key(
+        Kernel(), read=_kernel, doc="The kernel. A later YAML replaces those of its keys that it gives."
+    )
+    init: tuple[str, ...] = key(
+        (), check=checks.image, doc="Images laid over each other as the root file system. YAMLs are appended."
+    )
+    onboot: tuple[Container, ...] = key(
+        (),
+        read=_containers,
+        doc="Containers run once while booting, one after the other. YAMLs are appended.",
+    )
+    onshutdown: tuple[Container, ...] = key(
+        (), read=_containers, doc="Containers run once at shutdown, one after the other. YAMLs are appended."
+    )
+    services: tuple[Container, ...] = key(
+        (), read=_containers, doc="Containers that run all the time, at once. YAMLs are appended."
+    )
+    files: tuple[File, ...] = key(
+        (), read=_files, doc="Files, directories and links laid over everything. YAMLs are appended."
+    )
+    volumes: tuple[Volume, ...] = key(
+        (), read=_volumes, doc="Directories that containers bind by their names. YAMLs are appended."
+    )
+    trust: Trust = key(
+        Trust(), read=read_trust, doc="Whose images must be signed, as LinuxKit of 2017 had it."
+    )
+    outputs: tuple[Output, ...] = key(
+        (), read=read_outputs, doc="Formats that are made where the command names none. YAMLs are appended."
+    )
     init_places: tuple[str, ...] = hidden(())
     init_bases: tuple[str, ...] = hidden(())
 
@@ -210,13 +265,22 @@ class Spec:
         return {item.name: FIRST_ID + index for index, (_, _, item) in enumerate(self.containers())}
 
 
-def load(path: Path, name: str | None = None) -> Spec:
-    """Read ``path``, shown as ``name`` in messages; raise SpecError or ErrorList."""
+def load(path: Path, name: str | None = None, base: Path | None = None) -> Spec:
+    """Read ``path``, shown as ``name`` in messages; raise SpecError or ErrorList.
+
+    Relative paths in it count from the folder ``base``, or its own.
+    """
+    shown = name or str(path)
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise SpecError("is a folder, where a file is needed", where=shown)
+        if not stat.S_ISREG(mode):
+            raise SpecError("is no regular file", where=shown, hint="moby build - reads standard input")
         data = path.read_bytes()
     except OSError as error:
-        raise SpecError(f"cannot be read: {error.strerror}", where=name or str(path)) from None
-    return loads(data, name or str(path), str(path.parent))
+        raise SpecError(f"cannot be read: {error.strerror}", where=shown) from None
+    return loads(data, shown, str(path.parent if base is None else base))
 
 
 def loads(text: bytes | str, name: str, base: str = ".") -> Spec:

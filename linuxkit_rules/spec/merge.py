@@ -9,13 +9,16 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from linuxkit_rules.errors import ErrorList, LinuxKitError, SpecError
+from linuxkit_rules.errors import ErrorList, LinuxKitError, SpecError, one_line
 from linuxkit_rules.spec.image import ImageConfig
+from linuxkit_rules.spec.legacy import Output, Trust
 from linuxkit_rules.spec.linuxkit import Container, File, Kernel, Spec, Volume, load, normal
 
 
 def merge(specs: Sequence[Spec]) -> Spec:
     """Join specs: lists are appended, the kernel's values replaced where a later spec has any.
+
+    A format given twice in outputs stands at its first place.
 
     Raises SpecError or ErrorList for names given twice, and for volumes and containers that are not there.
     """
@@ -23,7 +26,12 @@ def merge(specs: Sequence[Spec]) -> Spec:
     for spec in specs:
         lists = ("init", "init_places", "init_bases", "onboot", "onshutdown", "services", "files", "volumes")
         values = {name: getattr(merged, name) + getattr(spec, name) for name in lists}
-        merged = Spec(kernel=_merge_kernel(merged.kernel, spec.kernel), **values)
+        merged = Spec(
+            kernel=_merge_kernel(merged.kernel, spec.kernel),
+            trust=_merge_trust(merged.trust, spec.trust),
+            outputs=_merge_outputs(merged.outputs + spec.outputs),
+            **values,
+        )
     faults = [
         *_twice("service", merged.services),
         *_twice("volume", merged.volumes),
@@ -55,6 +63,19 @@ def _merge_kernel(first: Kernel, second: Kernel) -> Kernel:
     return dataclasses.replace(first, **values)
 
 
+def _merge_trust(first: Trust, second: Trust) -> Trust:
+    """Append the lists; the place is that of the YAML which trusts something first."""
+    where = first.where if first != Trust() else second.where
+    return Trust(first.org + second.org, first.image + second.image, where)
+
+
+def _merge_outputs(outputs: Sequence[Output]) -> tuple[Output, ...]:
+    first: dict[str, Output] = {}
+    for output in outputs:
+        first.setdefault(output.format.strip(), output)
+    return tuple(first.values())
+
+
 def _twice(what: str, items: Sequence[Container | Volume]) -> list[LinuxKitError]:
     seen: dict[str, str] = {}
     faults: list[LinuxKitError] = []
@@ -84,7 +105,7 @@ def _unknown_ids(spec: Spec) -> list[LinuxKitError]:
                 faults.append(item.fault(path, f"no container is named {value!r}", hint))
     for file in spec.files:
         for value in filter(unknown, (file.uid, file.gid)):
-            message = f"{file.path}: no container is named {value!r}"
+            message = f"{one_line(file.path)}: no container is named {value!r}"
             faults.append(SpecError(message, where=file.where, hint=hint))
     return faults
 
@@ -98,9 +119,8 @@ def _under_files(files: Sequence[File]) -> list[LinuxKitError]:
         for end in range(1, len(parts)):
             above = leaves.get("/".join(parts[:end]))
             if above is not None:
-                faults.append(
-                    SpecError(f"{file.path} cannot lie below {above.path}, a file", where=file.where)
-                )
+                message = f"{one_line(file.path)} cannot lie below {one_line(above.path)}, a file"
+                faults.append(SpecError(message, where=file.where))
                 break
         if file.directory:
             leaves.pop(path, None)

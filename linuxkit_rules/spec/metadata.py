@@ -13,26 +13,22 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from linuxkit_rules.spec.decode import keys_of
-from linuxkit_rules.spec.image import (
+from linuxkit_rules.spec.image import Device
+from linuxkit_rules.spec.linuxkit import Container, File, Kernel, Spec, Volume
+from linuxkit_rules.spec.resources import (
     CPU,
     BlockIO,
-    Device,
     DeviceCgroup,
     HugepageLimit,
-    IDMapping,
-    Interface,
     InterfacePriority,
     Memory,
-    Mount,
-    Namespaces,
     Network,
     Pids,
     Resources,
-    Runtime,
     ThrottleDevice,
     WeightDevice,
 )
-from linuxkit_rules.spec.linuxkit import Container, File, Kernel, Spec, Volume
+from linuxkit_rules.spec.runtime import IDMapping, Interface, Mount, Namespaces, Runtime
 
 Form = Literal["json", "yaml"]
 

@@ -18,18 +18,20 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from linuxkit_rules.errors import ErrorList, LinuxKitError, SpecError
+from linuxkit_rules.errors import ErrorList, LinuxKitError, SpecError, one_line
 
 MAX_BYTES = 16 << 20
 MAX_DEPTH = 100
 MAX_ALIASED = 100_000
-"""Bounds of one document: bytes of text, nesting, and nodes that aliases add."""
+MAX_FAULTS = 100
+"""Bounds of one document: bytes of text, nesting, nodes that aliases add, and faults that are told."""
 
 Scalar: TypeAlias = bool | int | float | str | None
 _TAG = "tag:yaml.org,2002:"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML may have been built without libyaml
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INTEGER = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|(0|[1-9][0-9]*))")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _WORDS: dict[str, Scalar] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -90,14 +92,22 @@ def parse(text: bytes | str, name: str) -> Node:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         raise SpecError(f"not well-formed YAML: {error.problem or error.context}", where=where) from None
-    except yaml.YAMLError as error:
-        reason = getattr(error, "reason", str(error).splitlines()[0] if str(error) else "not readable")
-        raise SpecError(f"not well-formed YAML: {reason}", where=name) from None
+    except yaml.reader.ReaderError as error:
+        where = f"{name}:{_place(data, error.position)}"
+        raise SpecError(f"not well-formed YAML: {error.reason}", where=where) from None
+    except (yaml.YAMLError, ValueError, OverflowError):  # numbers in escapes, without libyaml
+        raise SpecError("not well-formed YAML", where=f"{name}:1:1") from None
     if len(composer.faults) == 1:
         raise composer.faults[0]
     if composer.faults:
         raise ErrorList(composer.faults)
     return node
+
+
+def _place(data: bytes, position: int) -> str:
+    """Give line and column of a position in bytes."""
+    head = data[:position]
+    return f"{head.count(10) + 1}:{len(head.rpartition(bytes([10]))[2].decode('utf-8', 'replace')) + 1}"
 
 
 def resolve(text: str) -> Scalar:
@@ -145,7 +155,7 @@ class _Composer:
                     raise SpecError("a second document is not read", where=self._where(event), hint=hint)
                 node, _ = self._node(next(events), events, 0)
         if node is None:
-            raise SpecError("the document is empty", where=self.name)
+            raise SpecError("the document is empty", where=f"{self.name}:1:1")
         return node
 
     def _where(self, event: Any) -> str:
@@ -229,7 +239,9 @@ class _Composer:
         return good
 
     def _fault(self, message: str, where: str, hint: str | None) -> None:
-        self.faults.append(SpecError(message, where=where, hint=hint))
+        self.faults.append(SpecError(one_line(message), where=where, hint=hint))
+        if len(self.faults) >= MAX_FAULTS:
+            raise ErrorList(self.faults)
 
     def _check_tag(self, event: Any, wanted: str) -> None:
         if event.tag not in (None, "!", _TAG + wanted):
@@ -238,6 +250,8 @@ class _Composer:
     def _scalar(self, event: Any) -> Scalar:
         plain = event.style in (None, "")
         tag, text = event.tag, event.value
+        if not text.isascii() and _SURROGATE.search(text):
+            self._fault("half of a surrogate pair is no character", self._where(event), None)
         if tag is None:
             return resolve(text) if plain else str(text)
         if tag in ("!", _TAG + "str"):

@@ -18,11 +18,13 @@ from linuxkit_rules.formats.entry import Entry, Kind
 from linuxkit_rules.oci.config import LABEL, ImageSettings
 from linuxkit_rules.oci.image import load
 from linuxkit_rules.oci.overlay import overlay
+from linuxkit_rules.oci.resources import Json
 from linuxkit_rules.oci.runtime import config_json, document, rootfs_mounts, runtime_json
 from linuxkit_rules.spec import linuxkit as spec
-from linuxkit_rules.spec.image import ImageConfig, Runtime, read_label
+from linuxkit_rules.spec.image import ImageConfig, read_label
 from linuxkit_rules.spec.merge import bind_volumes
 from linuxkit_rules.spec.metadata import expanded
+from linuxkit_rules.spec.runtime import Runtime
 from linuxkit_rules.stages.pack import FIXED_TIME, parents
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.blobs import Store
@@ -78,15 +80,10 @@ class Bundle(Stage):
         """Make the document; raise SpecError, ErrorList or ImageError."""
         (image,) = inputs["image"]
         settings, label = read_settings(image, work.store, self.image)
-        config = overlay(label, self.config)
-        directory, root = self.place.directory, (self.first or self.place).root(label)
-        mounts = rootfs_mounts(directory, root, bool(config.readonly))
-        documents = {
-            "config.json": config_json(config, settings, dict(self.ids), self.where),
-            "runtime.json": runtime_json(config.runtime or Runtime(), mounts),
-        }
+        documents = self.documents(settings, label)
+        directory = self.place.directory
         points = ["rootfs"] if self.first else []
-        if not config.readonly:
+        if not overlay(label, self.config).readonly:
             points = ["tmp", "rootfs"]
         value = {
             "directories": [
@@ -94,9 +91,19 @@ class Bundle(Stage):
                 *(f"{directory}/{name}" for name in points),
             ],
             "files": {f"{directory}/{name}": document(item).decode() for name, item in documents.items()},
-            "root": None if self.first else root,
+            "root": None if self.first else self.place.root(label),
         }
         return Result(work.store.put(canonical_json(value), MEDIA_TYPE))
+
+    def documents(self, settings: ImageSettings, label: ImageConfig) -> dict[str, Json]:
+        """Give config.json and runtime.json, by their names; raise SpecError."""
+        config = overlay(label, self.config)
+        root = (self.first or self.place).root(label)
+        mounts = rootfs_mounts(self.place.directory, root, bool(config.readonly))
+        return {
+            "config.json": config_json(config, settings, dict(self.ids), self.where),
+            "runtime.json": runtime_json(config.runtime or Runtime(), mounts),
+        }
 
 
 def read_settings(image: Descriptor, store: Store, name: str) -> tuple[ImageSettings, ImageConfig]:

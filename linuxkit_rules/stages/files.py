@@ -18,7 +18,7 @@ from linuxkit_rules.formats.entry import Entry, Kind
 from linuxkit_rules.spec.linuxkit import File, Spec, normal
 from linuxkit_rules.spec.metadata import metadata
 from linuxkit_rules.stages.join import whole
-from linuxkit_rules.stages.pack import FIXED_TIME, PackingStage, pack
+from linuxkit_rules.stages.pack import FIXED_TIME, PackingStage
 from linuxkit_rules.stages.stage import Engine, Inputs
 from linuxkit_rules.store.memory import Result
 
@@ -48,7 +48,7 @@ class Files(PackingStage):
         """Pack them; of two records of one path the later counts."""
         sources = {role: descriptors[0] for role, descriptors in inputs.items()}
         tree = layout(self.items, lambda index: sources[f"source:{index}"])
-        return Result(pack(tree.values(), work.store, self.compression, self.level))
+        return Result(self.packed(tree.values(), work.store))
 
 
 def layout(items: tuple[Item, ...], source: Callable[[int], Descriptor]) -> dict[str, Entry]:

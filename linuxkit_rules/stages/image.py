@@ -7,8 +7,10 @@ fetch and unpack them once, wherever they come from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +29,8 @@ from linuxkit_rules.oci.registry import Registry
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.memory import Result
 
-_WORKERS = 4
+WORKERS = 4
+"""How many blobs of an image are fetched at once."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,19 @@ class FetchLayer(Stage):
 
 
 @dataclass(frozen=True)
-class PullImage(Stage):
+class ImageStage(Stage):
+    """A stage that brings an image: it knows where the blobs are."""
+
+    @abstractmethod
+    def opened(self, inputs: Inputs, work: Engine) -> AbstractContextManager[tuple[Origin, Descriptor]]:
+        """Open the place; give it and the manifest or index that is meant there.
+
+        Raises ImageError where there is none, NetworkError where a registry cannot be asked.
+        """
+
+
+@dataclass(frozen=True)
+class PullImage(ImageStage):
     """An image of a registry.  A tag is asked for once; what it meant then stays, until the store forgets it.
 
     No inputs.
@@ -83,6 +98,12 @@ class PullImage(Stage):
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Fetch, verify, normalise; raise ImageError or NetworkError."""
+        with self.opened(inputs, work) as (origin, top):
+            return _bring(origin, top, self.arch, work, self.label())
+
+    @contextmanager
+    def opened(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
+        """Ask the registry what the reference means."""
         reference = Reference.parse(self.reference)
         if work.access.offline:
             raise NetworkError(
@@ -90,11 +111,11 @@ class PullImage(Stage):
             )
         access = work.access
         with Registry(reference, plain_http=access.plain_http, endpoints=dict(access.endpoints)) as registry:
-            return _bring(registry, registry.resolve(), self.arch, work, self.label())
+            yield registry, registry.resolve()
 
 
 @dataclass(frozen=True)
-class LayoutImage(Stage):
+class LayoutImage(ImageStage):
     """The image or index ``digest`` of an OCI layout.  No inputs; where the layout lies does not matter."""
 
     name: ClassVar[str] = "layout-image"
@@ -112,12 +133,17 @@ class LayoutImage(Stage):
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Fetch, verify, normalise; raise ImageError or NetworkError."""
-        top = Descriptor(self.media_type, self.digest, self.size)
-        return _bring(Layout.at(self.directory), top, self.arch, work, self.label())
+        with self.opened(inputs, work) as (origin, top):
+            return _bring(origin, top, self.arch, work, self.label())
+
+    @contextmanager
+    def opened(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
+        """Give the layout and the descriptor that its index had."""
+        yield Layout.at(self.directory), Descriptor(self.media_type, self.digest, self.size)
 
 
 @dataclass(frozen=True)
-class ArchiveImage(Stage):
+class ArchiveImage(ImageStage):
     """An image of a Docker or OCI archive.  Input ``archive``: the file.  ``ref`` ``""`` is the only one."""
 
     name: ClassVar[str] = "archive-image"
@@ -133,13 +159,20 @@ class ArchiveImage(Stage):
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Fetch, verify, normalise; raise ImageError or NetworkError."""
+        with self.opened(inputs, work) as (origin, top):
+            return _bring(origin, top, self.arch, work, self.label())
+
+    @contextmanager
+    def opened(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
+        """Index the archive and find the image."""
         (archive,) = inputs["archive"]
         files = ArchiveFiles(work.store, archive, self.file)
         if self.form == "docker":
             docker = DockerArchive(files, self.ref)
-            return _bring(docker, docker.top, self.arch, work, self.label())
-        layout = Layout(files)
-        return _bring(layout, layout.find_ref(self.ref), self.arch, work, self.label())
+            yield docker, docker.top
+        else:
+            layout = Layout(files)
+            yield layout, layout.find_ref(self.ref)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +220,7 @@ def _bring(origin: Origin, top: Descriptor, arch: str, work: Engine, where: str)
         for layer, diff_id in zip(manifest.layers, ids, strict=True)
     ]
     contexts = [copy_context() for _ in stages]
-    with ThreadPoolExecutor(_WORKERS) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         results = pool.map(lambda context, stage: context.run(work.run, stage, {}), contexts, stages)
         layers = tuple(result.output for result in results)
     return save(work.store, config, layers)

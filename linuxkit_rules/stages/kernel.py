@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
+from linuxkit_rules.debian.contents import Contents
 from linuxkit_rules.digest import Descriptor
-from linuxkit_rules.errors import ImageError
+from linuxkit_rules.errors import FormatError, ImageError
+from linuxkit_rules.formats import vmlinuz
 from linuxkit_rules.formats.entry import Entry, Kind
 from linuxkit_rules.stages.rootfs import image_tree
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.memory import Result
 
+_MOST = 1 << 30
+
 
 @dataclass(frozen=True)
 class Kernel(Stage):
-    """Takes the file ``member`` out of the one input ``image`` (its manifest).
+    """Takes the file ``member`` out of the one input ``image`` (a manifest); ``decompress``: what it holds.
 
     LinuxKit's kernel images have the kernel at /kernel; ``kernel.binary`` of a YAML names another.
     """
@@ -23,15 +27,33 @@ class Kernel(Stage):
     name: ClassVar[str] = "kernel"
     version: ClassVar[int] = 1
     member: str = "kernel"
+    decompress: bool = False
+    image: str = field(default="", compare=False)
 
     def label(self) -> str:
         """The member's name."""
         return self.member
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
-        """Copy the file; raise ImageError where the image has none."""
+        """Copy or decompress the file; raise ImageError where the image has none, or no compressed one."""
         (image,) = inputs["image"]
-        return Result(copy_member(image, self.member, work))
+        if not self.decompress:
+            return Result(copy_member(image, self.member, work))
+        kernel = Contents(work.store).view(member(image, self.member, work))
+        with work.store.writer() as writer:
+            try:
+                for piece in vmlinuz.decompressed(kernel):
+                    writer.write(piece)
+                    _check_size(writer.size)
+            except FormatError as error:
+                where = f"{self.image or image.digest}: /{self.member}"
+                raise ImageError(error.message, where=where, hint="leave --decompress-kernel out") from None
+            return Result(writer.commit())
+
+
+def _check_size(size: int) -> None:
+    if size > _MOST:
+        raise FormatError(f"holds more than {_MOST} bytes, which no kernel does")
 
 
 def copy_member(image: Descriptor, path: str, work: Engine) -> Descriptor:

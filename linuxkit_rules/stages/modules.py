@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -22,7 +22,7 @@ from linuxkit_rules.formats.kmod import Module, module, name_of
 from linuxkit_rules.formats.kmod import Modules as KernelModules
 from linuxkit_rules.stages.kernel import copy_member
 from linuxkit_rules.stages.kernel_image import PACKED, plain_module
-from linuxkit_rules.stages.pack import FIXED_TIME, PackingStage, pack, parents
+from linuxkit_rules.stages.pack import FIXED_TIME, PackingStage, parents
 from linuxkit_rules.stages.rootfs import image_tree
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.stages.unpack import Unpack, load
@@ -57,13 +57,13 @@ class ModuleIndex(Stage):
 class Modules(PackingStage):
     """Packs the modules of the one input ``image`` (a kernel image's manifest) that ``roots`` need.
 
-    ``roots`` None: all of them, and all else that is in the archive ``member``.  Inputs ``init``, if there
-    are any, are the init images: where their /lib is a link to usr/lib, as in images of ours, the modules go
-    there; without these inputs they do too.
+    ``roots`` None: all of them, and all else that is in the archive ``member``, with its times.  Inputs
+    ``init`` are the init images, if there are any: where /lib is a link to usr/lib, as in images of ours, the
+    modules go there.
     """
 
     name: ClassVar[str] = "modules"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     roots: tuple[str, ...] | None = None
     member: str = "kernel.tar"
 
@@ -79,9 +79,9 @@ class Modules(PackingStage):
         if self.roots is not None or not _is_finished(entries):
             known = _known(work, index.output, entries)
             entries = list(self._entries(entries, known, Contents(work.store)))
-        merged = all(_is_merged(item, work) for item in inputs.get("init", ()))
-        placed = _placed(entries, merged=merged)
-        return Result(pack(placed, work.store, self.compression, self.level))
+        merged = _is_merged(inputs.get("init", ()), work)
+        placed = _placed(entries, merged=merged, keep_times=self.roots is None)
+        return Result(self.packed(placed, work.store))
 
     def _entries(self, entries: list[Entry], known: KernelModules, contents: Contents) -> Iterator[Entry]:
         """Give the segment's files and links; directories above them are left to ``_placed``."""
@@ -149,23 +149,25 @@ def _is_finished(entries: Iterable[Entry]) -> bool:
     return base is None or f"{base}/modules.dep" in paths
 
 
-def _is_merged(image: Descriptor, work: Engine) -> bool:
-    lib = image_tree(image, work).get("lib")
-    return lib is None or lib.kind is Kind.SYMLINK
+def _is_merged(images: Sequence[Descriptor], work: Engine) -> bool:
+    """Whether /lib is a symbolic link in one of ``images`` and a directory in none."""
+    kinds = {lib.kind for image in images if (lib := image_tree(image, work).get("lib"))}
+    return Kind.SYMLINK in kinds and Kind.DIRECTORY not in kinds
 
 
-def _placed(entries: Iterable[Entry], *, merged: bool) -> list[Entry]:
-    """Put lib below usr where that is merged, and give every entry its directories, sorted, with one time."""
+def _placed(entries: Iterable[Entry], *, merged: bool, keep_times: bool) -> list[Entry]:
+    """Put lib below usr where that is merged, and give every entry its directories, sorted."""
     tree: dict[str, Entry] = {}
     for entry in entries:
         path = canonical(entry.path) if merged else entry.path
         for above in parents(path.rpartition("/")[0]):
             tree.setdefault(above.path, above)
-        if entry.path:
+        if entry.path or keep_times:
             link = canonical(entry.link) if merged and entry.kind is Kind.HARDLINK else entry.link
-            tree[path] = replace(entry, path=path, link=link, mtime=FIXED_TIME)
+            mtime = entry.mtime if keep_times else FIXED_TIME
+            tree[path] = replace(entry, path=path, link=link, mtime=mtime)
     return [tree[path] for path in sorted(tree)]
 
 
 def _file(path: str, text: str) -> Entry:
-    return Entry(path, Kind.FILE, 0o644, content=text.encode())
+    return Entry(path, Kind.FILE, 0o644, mtime=FIXED_TIME, content=text.encode())

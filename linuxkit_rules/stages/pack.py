@@ -1,19 +1,21 @@
 """Segments: parts of the initramfs, each a newc archive that is compressed on its own and padded to 4 bytes.
 
 The kernel unpacks any number of them laid one after the other
-(https://www.kernel.org/doc/html/latest/driver-api/early-userspace/buffer-format.html).
+(https://www.kernel.org/doc/html/latest/driver-api/early-userspace/buffer-format.html).  For archives of the
+whole system a segment is a run of tar members without the archive's end, which can be laid so too.
 """
 
 from __future__ import annotations
 
 import contextlib
+import enum
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import StoreError
-from linuxkit_rules.formats import cpio
+from linuxkit_rules.formats import cpio, tar
 from linuxkit_rules.formats.compression import Compression, compressed
 from linuxkit_rules.formats.entry import Entry, Kind, Slice
 from linuxkit_rules.formats.streams import Copy, SupportsWrite
@@ -23,9 +25,22 @@ from linuxkit_rules.store.blobs import Store
 SEGMENT = "application/vnd.linuxkit-rules.segment.v1"
 """Media type of a segment, before the compression's suffix."""
 
+MEMBERS = "application/vnd.linuxkit-rules.members.v1.tar"
+"""Media type of a segment of tar members."""
+
 ALIGNMENT = 4
 FIXED_TIME = 1492533000
 """2017-04-18T16:30:00Z: LinuxKit's time for everything that it makes itself."""
+
+
+class Form(enum.Enum):
+    """What a segment is a part of."""
+
+    CPIO = "cpio"
+    """An initramfs."""
+
+    TAR = "tar"
+    """A tar archive, which keeps extended attributes; never compressed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +49,20 @@ class PackingStage(Stage):
 
     compression: Compression = Compression.ZSTD
     level: int = 0
+    form: Form = Form.CPIO
+
+    def as_members(self) -> PackingStage:
+        """Give the stage that packs the same entries as tar members."""
+        return replace(self, form=Form.TAR, compression=Compression.NONE, level=0)
+
+    def packed(self, entries: Iterable[Entry], store: Store) -> Descriptor:
+        """Write the segment of ``entries``, in their order, and give its descriptor.
+
+        Raises FormatError where an entry does not fit into the archive, StoreError for a missing content.
+        """
+        if self.form is Form.TAR:
+            return pack_members(entries, store)
+        return pack(without_boot(entries), store, self.compression, self.level)
 
     def parameters(self) -> dict[str, Any]:
         """Give the fields, the level that is meant, and the compressor's version."""
@@ -53,6 +82,37 @@ def pack(
             cpio.write(entries, out, copy)
         writer.write(bytes(-writer.size % ALIGNMENT))
         return writer.commit(SEGMENT + compression.suffix)
+
+
+def without_boot(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Leave out what lies below boot, as LinuxKit does in an initramfs (pkg/initrd, CopySplitTar).
+
+    A hard link to a file that is left out becomes that file.
+    """
+    gone: dict[str, Entry] = {}
+    heirs: dict[str, str] = {}
+    for entry in entries:
+        if entry.path.startswith("boot/"):
+            gone[entry.path] = entry
+        elif entry.kind is Kind.HARDLINK and entry.link in gone:
+            first = heirs.setdefault(entry.link, entry.path)
+            yield replace(gone[entry.link], path=first) if first == entry.path else replace(entry, link=first)
+        else:
+            yield entry
+
+
+def pack_members(entries: Iterable[Entry], store: Store) -> Descriptor:
+    """Write ``entries`` as tar members, hard links after all that they can be links to, without an end."""
+    with store.writer() as writer, open_blobs(store) as copy:
+        archive, links = tar.Writer(writer), []
+        for entry in entries:
+            if entry.kind is Kind.HARDLINK:
+                links.append(entry)
+            else:
+                archive.add(entry, copy)
+        for entry in links:
+            archive.add(entry, copy)
+        return writer.commit(MEMBERS)
 
 
 def parents(path: str) -> Iterator[Entry]:

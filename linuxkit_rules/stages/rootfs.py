@@ -11,7 +11,7 @@ from linuxkit_rules.errors import ImageError
 from linuxkit_rules.formats.entry import Entry, Kind
 from linuxkit_rules.oci.image import load as load_image
 from linuxkit_rules.oci.layers import flatten, remove
-from linuxkit_rules.stages.pack import FIXED_TIME, PackingStage, pack, parents
+from linuxkit_rules.stages.pack import FIXED_TIME, PackingStage, parents
 from linuxkit_rules.stages.stage import Engine, Inputs
 from linuxkit_rules.stages.unpack import Unpack
 from linuxkit_rules.stages.unpack import load as load_index
@@ -52,7 +52,7 @@ class Rootfs(PackingStage):
         """Flatten, fit out and pack the image; raise ImageError where it is not sound."""
         (image,) = inputs["image"]
         tree = fit_out(image_tree(image, work), resolv_link=self.resolv_link)
-        return Result(pack(below(self.prefix, tree), work.store, self.compression, self.level))
+        return Result(self.packed(below(self.prefix, tree), work.store))
 
 
 def image_tree(image: Descriptor, work: Engine) -> dict[str, Entry]:

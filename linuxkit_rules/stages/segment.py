@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from linuxkit_rules.formats.entry import Entry
 from linuxkit_rules.stages.bundle import Place, entries, read_settings
-from linuxkit_rules.stages.pack import PackingStage, pack
+from linuxkit_rules.stages.pack import PackingStage
 from linuxkit_rules.stages.rootfs import Rootfs
 from linuxkit_rules.stages.stage import Engine, Inputs
 from linuxkit_rules.store.memory import Result
@@ -29,7 +29,7 @@ class Segment(PackingStage):
         for bundle in inputs["bundle"]:
             for entry in entries(bundle, work.store):
                 tree.setdefault(entry.path, entry)
-        return Result(pack(tree.values(), work.store, self.compression, self.level))
+        return Result(self.packed(tree.values(), work.store))
 
 
 @dataclass(frozen=True)
@@ -53,5 +53,7 @@ class ContainerRootfs(PackingStage):
         """Pack the image; raise ImageError where it is not sound, SpecError for a bad label."""
         (image,) = inputs["image"]
         _, label = read_settings(image, work.store, self.image)
-        stage = Rootfs(prefix=self.place.root(label), compression=self.compression, level=self.level)
+        stage = Rootfs(
+            prefix=self.place.root(label), compression=self.compression, level=self.level, form=self.form
+        )
         return work.run(stage, {"image": (image,)})

@@ -1,0 +1,53 @@
+"""Keys that LinuxKit's YAML had in 2017: formats to make (``outputs``), what must be signed (``trust``)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from linuxkit_rules.spec.decode import Decoder, NotedError, hidden, key
+from linuxkit_rules.spec.yamlfile import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whose images must be signed."""
+
+    org: tuple[str, ...] = key((), doc="Organisations all of whose images must be signed.")
+    image: tuple[str, ...] = key((), doc="Images that must be signed.")
+    where: str = hidden("")
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A format that is made where the command names none.
+
+    What else an item had in 2017 (``project``, ``bucket`` …) told where to upload an image.  It is refused:
+    nothing is uploaded.
+    """
+
+    format: str = key(doc="A format that `moby build` makes where no --format is given.")
+    where: str = hidden("")
+
+
+def read_trust(decoder: Decoder, node: Node, path: str) -> Trust:
+    """Read ``trust``."""
+    return decoder.record(Trust, node, path, where=node.where)
+
+
+def read_outputs(decoder: Decoder, node: Node, path: str) -> tuple[Output, ...]:
+    """Read ``outputs``; ``where`` is each format's place."""
+    return tuple(decoder.each(node, path, lambda item, below: _output(decoder, item, below)))
+
+
+def _output(decoder: Decoder, node: Node, path: str) -> Output:
+    before = len(decoder.faults)
+    for name in node.value if isinstance(node.value, Mapping) else ():
+        if name != "format":
+            hint = "images are not uploaded: leave it out"
+            decoder.fault(node.keys[name], path, f"{name!r} has no meaning here", hint)
+    if len(decoder.faults) > before:
+        raise NotedError
+    output = decoder.record(Output, node, path)
+    return dataclasses.replace(output, where=decoder.places[f"{path}.format"])

@@ -1,0 +1,28 @@
+"""Stage ``archive``: segments of tar members, one after the other, as one tar archive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from linuxkit_rules.formats.tar_header import BLOCK
+from linuxkit_rules.stages.boot import TAR
+from linuxkit_rules.stages.join import whole
+from linuxkit_rules.stages.stage import Engine, Inputs, Stage
+from linuxkit_rules.store.memory import Result
+
+
+@dataclass(frozen=True)
+class Archive(Stage):
+    """Joins the inputs ``members``, in their order, and ends the archive: two blocks of zeros (POSIX.1)."""
+
+    name: ClassVar[str] = "archive"
+    version: ClassVar[int] = 1
+
+    def run(self, inputs: Inputs, work: Engine) -> Result:
+        """Write the archive; raise StoreError where a segment is missing."""
+        with work.store.writer() as writer:
+            for members in inputs.get("members", ()):
+                work.store.copy(whole(members), writer)
+            writer.write(bytes(2 * BLOCK))
+            return Result(writer.commit(TAR))

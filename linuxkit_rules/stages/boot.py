@@ -1,0 +1,83 @@
+"""Stages of what LinuxKit lays below /boot: ``boot`` as a segment, ``kernel-tar`` as an archive of its own.
+
+An initramfs has the empty directory only; an archive of the whole system has the kernel, its command line and
+its microcode in it (src/cmd/linuxkit/moby/build/build.go, kernelFilter).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from linuxkit_rules.digest import Descriptor
+from linuxkit_rules.formats import tar
+from linuxkit_rules.formats.entry import Entry, Kind
+from linuxkit_rules.stages.join import whole
+from linuxkit_rules.stages.kernel import member
+from linuxkit_rules.stages.pack import FIXED_TIME, PackingStage
+from linuxkit_rules.stages.stage import Engine, Inputs, Stage
+from linuxkit_rules.store.memory import Result
+
+TAR = "application/x-tar"
+
+
+@dataclass(frozen=True)
+class Boot(PackingStage):
+    """Packs the directory boot, in it ``cmdline`` (None: no file), the inputs ``kernel`` and ``ucode``.
+
+    The input ``image`` (the kernel image's manifest) says the permissions of ``member``, the kernel's file.
+    """
+
+    name: ClassVar[str] = "boot"
+    version: ClassVar[int] = 1
+    cmdline: str | None = None
+    member: str = "kernel"
+
+    def run(self, inputs: Inputs, work: Engine) -> Result:
+        """Pack them."""
+        entries = [Entry("boot", Kind.DIRECTORY, 0o755, mtime=FIXED_TIME)]
+        if self.cmdline is not None:
+            entries.append(_file("boot/cmdline", _encoded(self.cmdline)))
+        for image in inputs.get("image", ()):
+            mode = member(image, self.member, work).mode
+            entries += [_file("boot/kernel", blob, mode) for blob in inputs.get("kernel", ())]
+        entries += [_file("boot/ucode.cpio", blob) for blob in inputs.get("ucode", ())]
+        return Result(self.packed(entries, work.store))
+
+
+@dataclass(frozen=True)
+class KernelTar(Stage):
+    """Archives the inputs ``kernel``, ``initrd`` and ``ucode``, and ``cmdline`` where there is one.
+
+    The members are LinuxKit's: kernel, initrd.img, cmdline and ucode.cpio, 0644 of root.
+    """
+
+    name: ClassVar[str] = "kernel-tar"
+    version: ClassVar[int] = 1
+    cmdline: str = ""
+
+    def run(self, inputs: Inputs, work: Engine) -> Result:
+        """Write the archive."""
+        with work.store.writer() as writer:
+            archive = tar.Writer(writer)
+            for entry in self._entries(inputs):
+                archive.add(entry, work.store.copy)
+            archive.close()
+            return Result(writer.commit(TAR))
+
+    def _entries(self, inputs: Inputs) -> Iterator[Entry]:
+        yield from (_file("kernel", blob) for blob in inputs.get("kernel", ()))
+        yield from (_file("initrd.img", blob) for blob in inputs.get("initrd", ()))
+        if self.cmdline:
+            yield _file("cmdline", _encoded(self.cmdline))
+        yield from (_file("ucode.cpio", blob) for blob in inputs.get("ucode", ()))
+
+
+def _file(path: str, content: Descriptor | bytes, mode: int = 0o644) -> Entry:
+    data = whole(content) if isinstance(content, Descriptor) else content
+    return Entry(path, Kind.FILE, mode, mtime=FIXED_TIME, content=data)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
