@@ -406,9 +406,9 @@ BOMBS = {
     + "]",
     "services": f"onboot: [&a {SERVICE}" + ", *a" * 20_000 + "]",
     "binds": "onboot: [{name: a, image: b, binds: &b ["
-    + "'/a:/b', " * 300
+    + "'/a:/b', " * 200
     + "]}"
-    + ", {name: a, image: b, binds: *b}" * 300
+    + ", {name: a, image: b, binds: *b}" * 200
     + "]",
     "faults": "init: [&a {" + ", ".join(f"k{n}: v" for n in range(50)) + "}" + ", *a" * 1500 + "]",
     "unknown keys": "{" + ", ".join(f"unknown{n}: v" for n in range(30_000)) + "}",

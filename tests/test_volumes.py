@@ -257,7 +257,8 @@ def test_a_missing_platform_is_named_with_those_there_are(engine: Engine, tmp_pa
     root = layout(tmp_path, blobs, attested(blobs))
     step = step_of(oci(NAME, "linux/s390x", "linux/amd64"), root)
     assert refusal(lambda: realise(step, engine)) == (
-        f"a.yml:3:5: volume v: {NAME}: there is no image for linux/s390x; there are: linux/amd64, linux/arm64/v8"
+        f"a.yml:3:5: volume v: {NAME}: there is no image for linux/s390x; there are: "
+        "linux/amd64, linux/arm64/v8"
     )
     (image,) = step.inputs
     assert isinstance(image.source, Step)

@@ -6,6 +6,7 @@ fields are from there.  A member is a header of 110 ASCII bytes, its name and it
 
 from __future__ import annotations
 
+import posixpath
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -44,19 +45,24 @@ def write(entries: Iterable[Entry], out: SupportsWrite, copy: Copy) -> int:
 
     ``copy`` writes contents.  Inode numbers count from 1; hard links share their file's number and
     attributes, and only the first has the contents.  A hard link to anything but a file becomes a copy of it.
+    An entry with ``via`` becomes a symbolic link to that path, as in LinuxKit's initramfs.
     What newc cannot say: extended attributes are left out, times are held within 32 bits; FormatError for
     files of 4 GiB or more, too long names, and hard links whose file is not among ``entries`` before them.
     """
     listed = list(entries)
-    links = Counter(entry.link for entry in listed if entry.kind is Kind.HARDLINK)
+    links = Counter(entry.link for entry in listed if entry.kind is Kind.HARDLINK and not entry.via)
     written: dict[str, tuple[int, Entry]] = {}
     size = 0
     for number, entry in enumerate(listed, 1):
+        if entry.via:
+            written[entry.path] = (number, entry)
+            size += _member(out, _symbolic(entry), number, 1, copy)
+            continue
         if entry.kind is Kind.HARDLINK:
             if entry.link not in written:
                 raise FormatError(f"a hard link to {entry.link!r}, which is not before it", where=entry.path)
             inode, first = written[entry.link]
-            twin = replace(first, path=entry.path)
+            twin = replace(first, path=entry.path, via="")
             if first.kind is Kind.FILE:
                 size += _member(out, replace(twin, content=b""), inode, 1 + links[entry.link], copy)
                 continue
@@ -66,6 +72,12 @@ def write(entries: Iterable[Entry], out: SupportsWrite, copy: Copy) -> int:
         size += _member(out, entry, number, 1 + links[entry.path] if entry.kind is Kind.FILE else 1, copy)
     out.write(_header(TRAILER, nlink=1))
     return size + len(_header(TRAILER, nlink=1))
+
+
+def _symbolic(entry: Entry) -> Entry:
+    """Give the symbolic link that stands for an indirect hard link; it belongs to root."""
+    target = posixpath.relpath(f"/{entry.via}", f"/{posixpath.dirname(entry.path)}")
+    return Entry(entry.path, Kind.SYMLINK, mtime=entry.mtime, link=target)
 
 
 def _member(out: SupportsWrite, entry: Entry, inode: int, links: int, copy: Copy) -> int:

@@ -37,7 +37,8 @@ class Entry:
     ``""``.  Bytes that are not UTF-8 are kept as surrogate escapes.  ``mode`` holds the permission bits only
     (0 to 0o7777).  ``mtime`` is in whole seconds since 1970.  ``link`` is the target of a symbolic link as
     written, or the normal path of the file that a hard link names.  ``xattrs`` are sorted by name.  A FILE's
-    ``content`` is its bytes, or the slice of a blob that holds them; other kinds have ``b""``.
+    ``content`` is its bytes, or the slice of a blob that holds them; other kinds have ``b""``.  ``via`` is
+    the path that a layer's hard link names, where that is itself a hard link, or a symbolic link.
     """
 
     path: str
@@ -51,6 +52,7 @@ class Entry:
     minor: int = 0
     xattrs: tuple[tuple[str, bytes], ...] = ()
     content: bytes | Slice = b""
+    via: str = ""
 
     @property
     def size(self) -> int:

@@ -213,12 +213,10 @@ class _Config:
     def _resources(self, below: Path) -> tuple[Source, ...]:
         """Give who asks for a limit; a rule of a device may follow from its node."""
         if below and below[0] == "devices":
-            index, asked = (
-                int(below[1]),
-                len(self._joined.resources.devices if self._joined.resources else ()),
-            )
-            if index >= asked:
-                return self.field("devices", index - asked, derived=True)
+            resources = self._joined.resources
+            after = int(below[1]) - (len(resources.devices) if resources else 0)
+            if after >= 0:
+                return self.field("devices", after, derived=True)
         names = {"blockIO": "blockio"}
         return self.field("resources", *(names.get(str(part), part) for part in below)) or DEFAULT
 

@@ -9,7 +9,7 @@ own root would do: symbolic links among the parents of a path are followed, neve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from linuxkit_rules.errors import ImageError
@@ -29,6 +29,8 @@ class _Node:
 
     entry: Entry
     children: dict[str, _Node] = field(default_factory=dict)
+    linked: bool = False
+    via: str = ""
 
 
 def flatten(layers: Iterable[Iterable[Entry]]) -> dict[str, Entry]:
@@ -45,7 +47,20 @@ def flatten(layers: Iterable[Iterable[Entry]]) -> dict[str, Entry]:
     for layer in layers:
         _apply(root, list(layer))
     listed = {} if root.entry is unlisted else {"": root.entry}
-    return listed | dict(_listed(root))
+    tree = listed | dict(_listed(root))
+    for path, entry in tree.items():
+        if entry.via and not _is_via(entry, tree):
+            tree[path] = replace(entry, via="")
+    return tree
+
+
+def _is_via(entry: Entry, tree: Mapping[str, Entry]) -> bool:
+    """Whether the path that a hard link named still is another name of its file, and not the first one."""
+    first = tree[entry.link if entry.kind is Kind.HARDLINK else entry.path]
+    named = tree.get(entry.via)
+    if named is None or (named is first and first.kind is Kind.FILE):
+        return False
+    return (named.link if named.kind is Kind.HARDLINK else named.path) == first.path
 
 
 def remove(tree: dict[str, Entry], path: str) -> None:
@@ -56,11 +71,13 @@ def remove(tree: dict[str, Entry], path: str) -> None:
     gone = {name: tree.pop(name) for name in list(tree) if name == path or name.startswith(below)}
     heirs: dict[str, str] = {}
     for name, entry in list(tree.items()):
+        if entry.via in gone:
+            tree[name] = entry = replace(entry, via="")
         if entry.kind is not Kind.HARDLINK or entry.link not in gone:
             continue
         first = heirs.setdefault(entry.link, name)
         lost = gone[entry.link]
-        tree[name] = replace(lost, path=name) if first == name else replace(entry, link=first)
+        tree[name] = replace(lost, path=name, via="") if first == name else replace(entry, link=first)
 
 
 def _apply(root: _Node, layer: list[Entry]) -> None:
@@ -100,21 +117,23 @@ def _put(walk: _Walk, entry: Entry) -> None:
     if place is None:
         raise ImageError("a path below something that is no directory", where=f"entry {entry.path!r}")
     if entry.kind is Kind.HARDLINK:
-        place.children[name] = _Node(_target(walk, entry))
+        target = _target(walk, entry)
+        indirect = target.linked or target.entry.kind is Kind.SYMLINK
+        place.children[name] = _Node(target.entry, linked=True, via=entry.link if indirect else "")
         return
     old = place.children.get(name)
     both = entry.kind is Kind.DIRECTORY and old is not None and old.entry.kind is Kind.DIRECTORY
     place.children[name] = _Node(entry, old.children if both and old else {})
 
 
-def _target(walk: _Walk, link: Entry) -> Entry:
+def _target(walk: _Walk, link: Entry) -> _Node:
     parent, _, name = link.link.rpartition("/")
     place = walk.find(parent)
     node = place.children.get(name) if place else None
     if node is None or node.entry.kind is Kind.DIRECTORY:
         what = "a directory" if node else "nothing"
         raise ImageError(f"a hard link to {link.link!r}, which is {what}", where=f"entry {link.path!r}")
-    return node.entry
+    return node
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +195,8 @@ def _listed(root: _Node) -> Iterator[tuple[str, Entry]]:
     todo = [(path, root.children[path]) for path in sorted(root.children, reverse=True)]
     while todo:
         path, node = todo.pop()
-        entry = node.entry
-        first = path if entry.kind is Kind.DIRECTORY else names.setdefault(id(entry), path)
+        entry = node.entry if not node.via else replace(node.entry, via=node.via)
+        first = path if entry.kind is Kind.DIRECTORY else names.setdefault(id(node.entry), path)
         if first != path:
             yield (
                 path,

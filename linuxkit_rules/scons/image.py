@@ -196,7 +196,7 @@ def warn(warnings: Sequence[str]) -> None:
 
 def file_in(folder: Any, name: str) -> Node:
     """Give the node of the file ``name``; raise UsageError where a folder is in its place."""
-    try:
-        return folder.File(name)
-    except TypeError:
-        raise UsageError("is a folder, where a file is needed", where=str(folder.Entry(name))) from None
+    node = folder.Entry(name)
+    if Path(node.get_abspath()).is_dir():
+        raise UsageError("is a folder, where a file is needed", where=str(node))
+    return folder.File(name)

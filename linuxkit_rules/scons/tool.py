@@ -100,10 +100,10 @@ def file_node(env: Any, item: Any) -> Node:
 def _asked(env: Any, base: Node) -> list[str]:
     """Give the formats one of whose files the command line names."""
     known = Formats.find(memo_of(env))
-    nodes = {env.File(item) for item in SCons.Script.COMMAND_LINE_TARGETS if not _is_folder(item)}
+    nodes = {env.Entry(item) for item in SCons.Script.COMMAND_LINE_TARGETS if not _is_folder(item)}
     found: dict[Node, str] = {}
     for suffix, name in known.pairs():
-        found.setdefault(base.dir.File(base.name + suffix), name)
+        found.setdefault(base.dir.Entry(base.name + suffix), name)
     return list(dict.fromkeys(name for node, name in found.items() if node in nodes))
 
 

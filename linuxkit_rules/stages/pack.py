@@ -98,7 +98,7 @@ def without_boot(entries: Iterable[Entry]) -> Iterator[Entry]:
             first = heirs.setdefault(entry.link, entry.path)
             yield replace(gone[entry.link], path=first) if first == entry.path else replace(entry, link=first)
         else:
-            yield entry
+            yield replace(entry, via="") if entry.via.startswith("boot/") else entry
 
 
 def pack_members(entries: Iterable[Entry], store: Store) -> Descriptor:

@@ -97,7 +97,7 @@ def below(prefix: str, tree: Mapping[str, Entry]) -> Iterator[Entry]:
     for path, entry in tree.items():
         if path:
             link = lead + entry.link if entry.kind is Kind.HARDLINK else entry.link
-            yield replace(entry, path=lead + path, link=link)
+            yield replace(entry, path=lead + path, link=link, via=entry.via and lead + entry.via)
 
 
 def _files(resolv_link: bool) -> Iterator[Entry]:
