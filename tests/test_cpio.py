@@ -88,6 +88,21 @@ def test_a_hard_link_to_a_symbolic_link_becomes_a_copy() -> None:
     assert entries(data)[1] == Entry("t", Kind.SYMLINK, 0o777, link="there")
 
 
+def test_an_indirect_hard_link_becomes_a_symbolic_link() -> None:
+    first = Entry("d/a", Kind.FILE, content=b"x")
+    direct = Entry("d/b", Kind.HARDLINK, link="d/a")
+    indirect = Entry("e/c", Kind.HARDLINK, 0o640, 3, link="d/a", via="d/b")
+    symbolic = [Entry("h", Kind.SYMLINK, link="x", via="s"), Entry("s", Kind.HARDLINK, link="h")]
+    found = {item.path: item for item in entries(written(first, direct, indirect, *symbolic))}
+    assert (found["e/c"].kind, found["e/c"].link, found["e/c"].uid) == (Kind.SYMLINK, "../d/b", 0)
+    assert found["d/b"].kind is Kind.HARDLINK
+    made = [(found[name].kind, found[name].link) for name in "hs"]
+    assert made == [(Kind.SYMLINK, "s"), (Kind.SYMLINK, "x")]
+        (Kind.SYMLINK, "s"),
+        (Kind.SYMLINK, "x"),
+    ]
+
+
 @pytest.mark.parametrize("order", [(b"", b"hello"), (b"hello", b""), (b"hello", b"hello")])
 def test_contents_of_linked_files_may_stand_with_any_of_them(order: tuple[bytes, bytes]) -> None:
     data = newc(b"a", 0o100644, order[0], 7, 2) + newc(b"b", 0o100644, order[1], 7, 2) + TRAILER

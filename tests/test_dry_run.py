@@ -1,5 +1,6 @@
 """``moby build --dry-run`` and ``moby build -``: what the one prints, the other builds to the same bytes."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -8,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from linuxkit_rules.errors import SpecError
+from linuxkit_rules.plan.image import Parts, plan
+from linuxkit_rules.plan.outline import outline
 from linuxkit_rules.plan.relocate import relocated
 from linuxkit_rules.spec.emit import emit
 from linuxkit_rules.spec.linuxkit import load, loads
 from linuxkit_rules.spec.merge import load_all
 from tests.project import Project
+from tests.test_conformance import CASES, SUITE, settings
 
 ONE = """\
 kernel: {image: "oci:../layout:test/kernel:1", cmdline: a=yes}
@@ -185,3 +189,24 @@ def test_dots_stay_where_a_link_is_on_the_way(tmp_path: Path, monkeypatch: pytes
     Path("far/deep/a.yml").write_text("files: [{path: f, source: ../x}]\n")
     assert "source: link/../x" in emit(relocated(load(Path("link/a.yml"))))
     assert "source: far/x" in emit(relocated(load(Path("far/deep/a.yml"))))
+
+
+@pytest.mark.skipif(not CASES, reason=f"the conformance suite is not at {SUITE}")
+@pytest.mark.parametrize("case", CASES)
+def test_cases_of_linuxkit_are_planned_to_the_same_steps(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = SUITE / "cases" / case
+    record = json.loads((folder / "golden.json").read_text())
+    monkeypatch.chdir(tmp_path)
+    wanted = plan({name: folder / name for name in record["inputs"]}, case, settings(folder, record))
+    Path("one.yml").write_text(emit(relocated(wanted.spec)))
+    found = plan({"one.yml": Path("one.yml")}, case, settings(folder, record))
+    assert recipes(found) == recipes(wanted)
+
+
+def recipes(parts: Parts) -> tuple[str, list[tuple[str, tuple[tuple[str, int | str], ...]]]]:
+    """Everything that decides bytes."""
+    steps = {str(index): step for index, step in enumerate((parts.initrd, *parts.members))}
+    tasks, _, _ = outline({"all": steps | ({"kernel": parts.kernel} if parts.kernel else {})})[0]
+    return parts.cmdline, [(task.recipe, task.inputs) for task in tasks]

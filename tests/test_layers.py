@@ -157,6 +157,30 @@ def test_a_file_of_several_names_is_one_file() -> None:
     assert (tree["h/b"].mode, tree["h/b"].uid, tree["h/b"].size) == (0o640, 3, 0)
 
 
+@pytest.mark.parametrize(
+    ("layers", "via"),
+    [
+        ([[file("a"), hard("b", "a"), hard("c", "b")]], {"c": "b"}),
+        ([[file("z"), hard("b", "z"), hard("c", "z")]], {}),
+        ([[file("a"), hard("b", "a"), hard("c", "b")], [file(".wh.a")]], {}),
+        ([[file("a"), hard("b", "a"), hard("c", "b")], [file("b", b"new")]], {}),
+        ([[soft("z", "a"), hard("b", "z")]], {"b": "z"}),
+    ],
+)
+def test_hard_links_to_links_say_which_they_name(layers: list[list[Entry]], via: dict[str, str]) -> None:
+    assert {path: entry.via for path, entry in flatten(layers).items() if entry.via} == via
+
+
+def test_what_is_removed_is_named_by_no_link() -> None:
+    tree = flatten([[file("a", b"x"), hard("b", "a"), hard("c", "b"), hard("d", "b")]])
+    remove(tree, "b")
+    assert {path: (entry.link, entry.via) for path, entry in tree.items()} == {
+        "a": ("", ""),
+        "c": ("a", ""),
+        "d": ("a", ""),
+    }
+
+
 def test_hard_links_reach_into_lower_layers() -> None:
     tree = flatten([[file("low", b"x", mode=0o755)], [hard("up", "low")]])
     assert (tree["up"].kind, tree["up"].link, tree["up"].mode) == (Kind.HARDLINK, "low", 0o755)

@@ -171,7 +171,7 @@ def test_what_is_refused_for_its_shape_is_invalid(name: str) -> None:
     try:
         document = parse(data, "f.yml").plain()
     except LinuxKitError:
-        pytest.skip("is no YAML")
+        return  # it has no shape: an editor's YAML reader refuses it
     found = fault(document)
     if name in BEYOND:
         assert found

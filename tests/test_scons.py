@@ -236,6 +236,16 @@ def test_microcode_that_the_kernel_image_has_not_is_named(project: Project) -> N
     assert "the kernel image has no file /x.cpio (it has kernel, kernel.tar)" in said
 
 
+@pytest.mark.parametrize(
+    "call", ['LinuxKitImage("out/tiny.iso", "tiny.yml")', 'LinuxKitOutputs("out", "tiny.yml")']
+)
+def test_folder_in_the_place_of_an_output_is_refused(tmp_path: Path, call: str) -> None:
+    text = f"from linuxkit_rules import linuxkit\nEnvironment(tools=[linuxkit]).{call}\n"
+    project = Project.make(tmp_path / "project", text)
+    (project.root / "out" / "tiny.iso").mkdir(parents=True)
+    assert "out/tiny.iso: is a folder, where a file is needed" in project.scons(check=False)
+
+
 def test_folder_in_the_place_of_a_file_is_refused(project: Project) -> None:
     (project.root / "local.txt").unlink()
     (project.root / "local.txt").mkdir()
