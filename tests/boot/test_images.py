@@ -89,6 +89,17 @@ onboot:
   - name: works
     image: "@pkg:sysctl"
     command: ["/bin/busybox", "echo", "this one works"]
+  - name: writes
+    image: "@pkg:sysctl"
+    binds: ["data:/data"]
+    command: ["/bin/busybox", "sh", "-c", "echo kept > /data/word"]
+  - name: reads
+    image: "@pkg:sysctl"
+    binds: ["data:/data:ro", "tools:/tools:ro"]
+    command: [/bin/busybox, sh, -c, "cat /data/word; echo /tools/bin/b*; touch /data/x || echo cannot write"]
+volumes:
+  - name: data
+  - {name: tools, image: "@pkg:sysctl", readonly: true}
 onshutdown:
   - name: last
     image: "@pkg:sysctl"
@@ -101,7 +112,7 @@ services:
 
 
 def test_trouble_on_boot_and_the_order_of_the_end(qemu: Qemu, tmp_path: Path) -> None:
-    """Under runc: a container that hangs, one that fails; services stopped in reverse; the last words."""
+    """Under runc: a container that hangs, one that fails; volumes; stopping in reverse order; last words."""
     (tmp_path / "trouble.yml").write_text(TROUBLE)
     line = [
         sys.executable,
@@ -117,6 +128,7 @@ def test_trouble_on_boot_and_the_order_of_the_end(qemu: Qemu, tmp_path: Path) ->
     assert re.search(r"000-hangs.* 2 s", console)
     assert re.search(r"001-fails.*status 1", console)
     assert "this one works" in console
+    assert re.search(r"reads: kept\n(.*\n)*?.*/tools/bin/busybox.*\n(.*\n)*?.*cannot write", console)
     started = re.findall(r"service: starting (\w+)", console)
     assert sorted(started) == ["ape", "mole", "zebra"]
     assert re.findall(r"service: stopping (\w+)", console) == started[::-1]
