@@ -108,6 +108,11 @@ def test_only_what_was_given_is_printed(project: Project) -> None:
         ("files: [{path: a, contents: b}]", (), "needs a kernel"),
         ("outputs: [{format: none}]", ("--format=tar",), "bad.yml:1:20: there is no format 'none'"),
         ("files: []", ("--format=none",), "there is no format 'none'"),
+        (
+            "kernel: {image: 'oci:layout:test/kernel:1'}",
+            ("--format=iso,iso-bios",),
+            "bad.iso: formats iso and",
+        ),
         ("trust: {org: [a]}", ("--format=tar",), "signatures are not checked yet"),
         ("a: \xff", (), "bad.yml:1:4: not well-formed YAML"),
     ],

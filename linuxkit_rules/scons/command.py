@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import SCons.Script
 
-from linuxkit_rules.errors import LinuxKitError, StoreError
+from linuxkit_rules.errors import LinuxKitError, StoreError, UsageError
 from linuxkit_rules.host import store_root
 from linuxkit_rules.scons import tool
 from linuxkit_rules.scons.image import memo_of
@@ -135,9 +135,14 @@ def dry_run(request: Request, stdin: bytes | None = None) -> tuple[str, tuple[st
     from linuxkit_rules.spec.emit import emit
 
     parts = planned(request, stdin)
-    chosen_here: Sequence[str] = named(parts.spec.outputs)
-    for name in request.formats or chosen_here or [tool.DEFAULT_FORMAT]:
-        by_name(name).steps(parts)
+    by_outputs: Sequence[str] = named(parts.spec.outputs)
+    owners: dict[str, str] = {}
+    for name in request.formats or by_outputs or [tool.DEFAULT_FORMAT]:
+        for suffix in by_name(name).steps(parts):
+            owner = owners.setdefault(suffix, name)
+            if owner != name:
+                message = f"formats {owner} and {name} both make this file"
+                raise UsageError(message, where=f"{request.name}{suffix}", hint="ask for one of them")
     return emit(relocated(parts.spec)), parts.warnings
 
 
