@@ -301,3 +301,15 @@ def test_full_disk_is_one_clear_line(project: Project) -> None:
     printed = project.scons(check=False, LINUXKIT_STORE="/proc/no-store")
     assert "cannot make the store" in printed
     assert files(project) == before
+
+
+def test_a_command_line_that_is_no_longer_there_leaves_no_file(project: Project) -> None:
+    project.scons()
+    text = (project.root / "tiny.yml").read_text()
+    (project.root / "tiny.yml").write_text(text.replace("  cmdline: console=ttyS0\n", ""))
+    assert "remove out/tiny-cmdline" in project.scons()
+    assert not (project.root / "out" / "tiny-cmdline").exists()
+    assert "is up to date" in project.scons("out/tiny-kernel")
+    (project.root / "tiny.yml").write_text(text)
+    project.scons()
+    assert files(project)["tiny-cmdline"] == b"console=ttyS0"

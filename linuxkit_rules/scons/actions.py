@@ -138,6 +138,22 @@ class Deliver(Action):
         deliver(site.engine.store, result.output, Path(targets[0].get_abspath()))
 
 
+class Discard(Action):
+    """Removes a file that an earlier build made and that the image has no longer."""
+
+    def strfunction(self, target: Nodes, source: Nodes, env: Any, executor: Any = None) -> str:
+        """Name the file."""
+        return f"remove {target[0].attributes.linuxkit_stale}"
+
+    def get_presig(self, target: Any, source: Any, env: Any, executor: Any = None) -> bytes:
+        """Sign by this action's name alone."""
+        return b"discard/1"
+
+    def work(self, targets: Sequence[Node], sources: Sequence[Node], env: Any) -> None:
+        """Remove it."""
+        Path(targets[0].attributes.linuxkit_stale.get_abspath()).unlink(missing_ok=True)
+
+
 class Generate(Action):
     """Makes the outputs of a YAML that is itself built: its steps are known only when it is there."""
 

@@ -6,7 +6,7 @@ rebuilt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from SCons.CacheDir import CacheDir
 from SCons.Environment import OverrideEnvironment
 
 from linuxkit_rules.errors import FormatError, UsageError
-from linuxkit_rules.scons.actions import Deliver, Job, Node, RunStage, decode
+from linuxkit_rules.scons.actions import Deliver, Discard, Job, Node, RunStage, decode
 from linuxkit_rules.scons.settings import Site
 from linuxkit_rules.store.memory import Memory
 
@@ -31,6 +31,7 @@ STATE = ".linuxkit"
 
 _run_stage = Builder(action=RunStage())
 _deliver = Builder(action=Deliver())
+_discard = Builder(action=Discard())
 _no_cache = CacheDir(None)
 
 
@@ -90,6 +91,16 @@ class Declarations:
         node.set_precious()
         node.set_nocache()
         return node
+
+    def discard(self, draft: Draft, stale: Node, outputs: Mapping[Node, int]) -> None:
+        """Have the file ``stale`` removed once all that ``outputs`` (nodes to tasks) are made of is there."""
+        target = draft.folder.File(f"without-{stale.name}")
+        sources = [self._task(draft, number) for number in outputs.values()]
+        (node,) = _discard(draft.env, target=target, source=sources)
+        node.attributes.linuxkit_stale = stale
+        node.set_always_build()
+        node.set_nocache()
+        draft.env.Requires(list(outputs), node)
 
     def _task(self, draft: Draft, number: int) -> Node:
         """Give the descriptor target of a task, declared with what it needs."""

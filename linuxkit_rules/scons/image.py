@@ -48,12 +48,18 @@ class Image:
         if any(source.has_builder() for source in self._sources):
             return [node for name in self._formats for node in self._generate(name)]
         draft = self._draft()
-        return [
-            self._declared.output(draft, target, draft.outline.outputs[name][suffix])
+        files = [
+            (target, draft.outline.outputs[name].get(suffix))
             for name, targets in self._targets.items()
             for suffix, target in targets.items()
-            if suffix in draft.outline.outputs[name]
         ]
+        outputs = {
+            self._declared.output(draft, target, task): task for target, task in files if task is not None
+        }
+        for target, task in files:
+            if task is None and Path(target.get_abspath()).is_file():
+                self._declared.discard(draft, target, outputs)
+        return list(outputs)
 
     def _claimed(self, formats: Formats) -> dict[str, dict[str, Node]]:
         """Give each format's files, by suffix; raise UsageError where two formats make the same file."""
@@ -132,7 +138,8 @@ class Image:
         from SCons.Builder import Builder
         from SCons.Scanner import ScannerBase
 
-        from linuxkit_rules.plan.graph import local_files, realise
+        from linuxkit_rules.plan.graph import Step, local_files, realise
+        from linuxkit_rules.stages.text import Text
 
         targets = self._targets[name]
 
@@ -144,7 +151,8 @@ class Image:
             warn(self._warnings)
             done: dict[Step, Any] = {}
             for suffix, path in zip(targets, paths, strict=True):
-                deliver(engine.store, realise(planned[suffix], engine, done).output, path)
+                step = planned.get(suffix, Step("nothing", Text("")))
+                deliver(engine.store, realise(step, engine, done).output, path)
 
         def scan(node: Node, env: Any, path: Any, argument: Any = None) -> list[Node]:
             evidence = Evidence()
