@@ -252,6 +252,12 @@ def test_folder_in_the_place_of_a_file_is_refused(project: Project) -> None:
     assert "tiny.yml:16:5: 'local.txt' is a folder, where a file is needed" in project.scons(check=False)
 
 
+def test_a_pipe_in_the_place_of_a_file_is_refused(project: Project) -> None:
+    (project.root / "local.txt").unlink()
+    os.mkfifo(project.root / "local.txt")
+    assert "tiny.yml:16:5: 'local.txt' is a pipe, socket or device" in project.scons(check=False)
+
+
 def test_failed_build_leaves_the_old_output(project: Project) -> None:
     project.scons()
     before = files(project)

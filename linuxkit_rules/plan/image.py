@@ -269,12 +269,14 @@ class _Planner:
         text = file.source
         home = self._settings.home
         path = home / text[2:] if home and text.startswith("~/") else self._base(file.where) / text
-        if self._evidence.existence(path, self._exists(path)) and not path.is_dir():
-            return path
+        there = self._evidence.existence(path, self._exists(path))
         if self._evidence.folder(path).is_dir():
             self._faults.append(SpecError(f"{text!r} is a folder, where a file is needed", where=file.where))
-            return None
-        if not file.optional:
+        elif there and path.exists() and not path.is_file():
+            self._faults.append(SpecError(f"{text!r} is a pipe, socket or device", where=file.where))
+        elif there:
+            return path
+        elif not file.optional:
             hint = "if another target makes it, declare that one first"
             self._faults.append(SpecError(f"there is no file {text!r}", where=file.where, hint=hint))
         return None
