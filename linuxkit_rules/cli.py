@@ -107,6 +107,7 @@ def build(options: argparse.Namespace) -> int:
     name = options.name or _stem(options.files[-1])
     if not options.dir or "/" in name:
         raise UsageError("--dir names a folder, --name a file in it", hint="leave --dir out for this folder")
+    _check_folder(Path(options.dir))
     store = os.environ.get("LINUXKIT_STORE", "")
     variables = {"LINUXKIT_ARCH": options.arch} if options.arch else {}
     if options.image_layout:
@@ -193,8 +194,7 @@ def schema(options: argparse.Namespace) -> int:
     """``moby schema``: print the JSON schema of LinuxKit's YAML."""
     from linuxkit_rules.spec.schema import text
 
-    print(text(), end="")
-    return 0
+    return _print(text())
 
 
 def _open_standard_streams() -> None:
@@ -241,8 +241,17 @@ def _check_files(files: Sequence[str]) -> None:
         if _URL.match(file):
             hint = "fetch it, and give the file, or - for standard input"
             raise UsageError("is a URL, where a file is needed", where=file, hint=hint)
+        if file != STDIN and Path(file).exists() and not (Path(file).is_file() or Path(file).is_dir()):
+            raise UsageError("is no regular file", where=file, hint="moby build - reads standard input")
     if files.count(STDIN) > 1:
         raise UsageError("standard input can be read once only", where=STDIN)
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise UsageError where ``folder`` cannot be a folder, as it lies at or below a file."""
+    there = next((path for path in (folder, *folder.parents) if path.exists()), Path())
+    if not there.is_dir():
+        raise UsageError("--dir: there is a file where a folder should be", where=str(there))
 
 
 def _layout(folder: str) -> str:

@@ -105,7 +105,7 @@ def test_only_what_was_given_is_printed(project: Project) -> None:
         ("init: ['oci:layout:none']", (), "there is no image 'none'"),
         ("init: ['@pkg:none']", (), "bad.yml:1:8"),
         ("init: ['docker-archive:.']", (), "bad.yml:1:8: 'docker-archive:.' names a folder"),
-        ("files: [{path: a, contents: b}]", (), "needs a kernel"),
+        ("files: [{path: a, contents: b}]", ("--format=iso",), "needs a kernel"),
         ("outputs: [{format: none}]", ("--format=tar",), "bad.yml:1:20: there is no format 'none'"),
         ("files: []", ("--format=none",), "there is no format 'none'"),
         (

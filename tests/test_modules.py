@@ -102,7 +102,7 @@ def test_the_version_moves_with_the_bytes(engine: Engine) -> None:
     digests = [item.digest.hex[:16] for item in (image, engine.run(stage, {"image": [image]}).output)]
     assert (ComponentImage.version, Modules.version, digests) == (
         1,
-        2,
+        3,
         ["0063e224bb4f3760", "9945ae9e702ebc70"],
     )
 

@@ -319,3 +319,35 @@ def test_a_command_line_that_is_no_longer_there_leaves_no_file(project: Project)
     (project.root / "tiny.yml").write_text(text)
     project.scons()
     assert files(project)["tiny-cmdline"] == b"console=ttyS0"
+
+
+def test_a_file_of_the_user_s_own_is_left_alone(project: Project) -> None:
+    project.scons()
+    own = project.root / "out" / "tiny-cmdline"
+    own.unlink()
+    own.write_text("my own words")
+    text = (project.root / "tiny.yml").read_text()
+    (project.root / "tiny.yml").write_text(text.replace("  cmdline: console=ttyS0\n", ""))
+    assert "remove" not in project.scons()
+    assert own.read_text() == "my own words"
+
+
+def test_a_failed_build_replaces_no_file_of_a_set(project: Project) -> None:
+    project.scons()
+    before = files(project)
+    text = (project.root / "tiny.yml").read_text()
+    text = text.replace("kernel:\n", "kernel:\n  binary: kernel.tar\n", 1)
+    (project.root / "tiny.yml").write_text(text.replace("test/app:1", "test/absent:1"))
+    assert "test/absent:1" in project.scons("-k", check=False, LINUXKIT_OFFLINE="1")
+    assert files(project) == before
+
+
+def test_a_built_yaml_without_a_command_line_gives_no_file_of_it(project: Project) -> None:
+    (project.root / "SConstruct").write_text(
+        "from linuxkit_rules import linuxkit\n"
+        "env = Environment(tools=[linuxkit])\n"
+        "yml = env.Command('made.yml', 'tiny.yml', 'sed /cmdline/d $SOURCE > $TARGET')\n"
+        "env.LinuxKitImage('out/tiny', yml, formats=['kernel+initrd'])\n"
+    )
+    project.scons()
+    assert {path.name for path in (project.root / "out").glob("tiny-*")} == {"tiny-kernel", "tiny-initrd.img"}

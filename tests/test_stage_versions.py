@@ -22,13 +22,13 @@ from linuxkit_rules.store.memory import Result
 from tests.project import Project
 
 RECORDED = {
-    "archive": (1, "af3cdb6c9ab5e9f8"),
+    "archive": (1, "278bc781c51aabf2"),
     "boot": (1, "b6ab06f4b40fb85b"),
     "bundle": (1, "9fcd148cc82cb906"),
     "container-rootfs": (1, "1ce1d0b7187c044e"),
     "files": (1, "d8843053616d3efb"),
-    "join": (1, "594b0ca5eca7709e"),
-    "kernel-tar": (1, "45dd461ac76c9066"),
+    "join": (1, "910352bdb9cd6d7e"),
+    "kernel-tar": (1, "38724c20a1c98d4f"),
     "kernel": (1, "50e4dd034c969f54"),
     "layout-image": (1, "54e51ed79138e761"),
     "rootfs": (1, "7fe53f6c4ea02623"),

@@ -71,22 +71,24 @@ class Checkout:
         own = self.folder / self._line("rev-parse", "--absolute-git-dir")
         common = self.folder / self._line("rev-parse", "--git-common-dir")
         done = _git(self.folder, "symbolic-ref", "--quiet", "HEAD")
-        names = ["HEAD", "index", "packed-refs", "reftable/tables.list", "info/exclude"]
+        names = ["HEAD", "index", "packed-refs", "reftable/tables.list", "info/exclude", "info/attributes"]
         names += [] if done.returncode else [_text(done.stdout)]
         found = [folder / name for folder in (own, common) for name in names]
         between = (self.folder, *self.folder.parents)
         for folder in between[: between.index(self.top) + 1]:
-            found += [folder / ".gitignore", folder / ".git", folder / ".git" / "HEAD"]
+            rules = (".gitignore", ".gitattributes", ".git", ".git/HEAD")
+            found += [folder / name for name in rules]
         return sorted({*found, *self._settings()})
 
     def _settings(self) -> list[Path]:
         """Give git's configuration files for this folder, and the user's file of what is ignored."""
         rows = self._rows("config", "--list", "--show-origin", "--name-only", "-z")
         origins = {row.removeprefix("file:") for row in rows if row.startswith("file:")}
-        done = _git(self.folder, "config", "--type=path", "--get", "core.excludesFile")
         environment = git_environment()
         home = environment.get("XDG_CONFIG_HOME") or f"{environment.get('HOME', '')}/.config"
-        origins.add(f"{home}/git/ignore" if done.returncode else _text(done.stdout))
+        for key, default in (("core.excludesFile", "ignore"), ("core.attributesFile", "attributes")):
+            done = _git(self.folder, "config", "--type=path", "--get", key)
+            origins.add(f"{home}/git/{default}" if done.returncode else _text(done.stdout))
         return [self.top / name for name in origins]
 
     def _rows(self, *arguments: str) -> list[str]:

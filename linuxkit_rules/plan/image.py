@@ -7,6 +7,7 @@ of two records of one path the later wins.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,7 +129,7 @@ class _Planner:
         return Parts(
             name=name,
             arch=self._settings.arch,
-            cmdline=self._spec.kernel.cmdline,
+            cmdline=self._spec.kernel.cmdline if kernel else "",
             kernel=kernel,
             ucode=ucode,
             segments=boot + segments,
@@ -180,7 +181,7 @@ class _Planner:
     def _init(self) -> Iterator[Step]:
         images = [(index, image) for index, image in enumerate(self._init_images()) if image]
         for index, image in images:
-            stage = Rootfs(resolv_link=True, **self._packing)
+            stage = Rootfs(resolv_link=True, image=self._spec.init[index], **self._packing)
             where = f"{self._spec.init_places[index]}: init[{index}]"
             yield Step(f"init/{index:03}/rootfs", stage, inputs(("image", image)), where)
         if len(images) > 1:
@@ -213,7 +214,9 @@ class _Planner:
         spec, image = self._spec.kernel, self._kernel_image()
         if image and kernel:
             given = [("image", image), ("kernel", kernel)] + ([("ucode", ucode)] if ucode else [])
-            stage = Boot(cmdline=spec.cmdline, member=spec.binary or "kernel").as_members()
+            stage = Boot(
+                cmdline=spec.cmdline, member=spec.binary or "kernel", ucode=spec.ucode or ""
+            ).as_members()
             yield Step("kernel/boot.tar", stage, inputs(*given))
 
     def _modules(self) -> Iterator[Step]:
@@ -221,7 +224,8 @@ class _Planner:
         kernel, image = self._spec.kernel, self._kernel_image()
         if image and kernel.tar not in ("", "none"):
             roots = self._sources.modules() if self._sources.is_component(kernel.image) else None
-            stage = Modules(roots=roots, member=kernel.tar or "kernel.tar", **self._packing)
+            member = kernel.tar or "kernel.tar"
+            stage = Modules(roots=roots, member=member, shown=kernel.image, **self._packing)
             init = [("init", step) for step in self._init_images() if step]
             yield Step("kernel/modules", stage, inputs(("image", image), *init), kernel.where)
 
@@ -274,6 +278,8 @@ class _Planner:
             self._faults.append(SpecError(f"{text!r} is a folder, where a file is needed", where=file.where))
         elif there and path.exists() and not path.is_file():
             self._faults.append(SpecError(f"{text!r} is a pipe, socket or device", where=file.where))
+        elif there and path.exists() and not os.access(path, os.R_OK):
+            self._faults.append(SpecError(f"the file {text!r} may not be read", where=file.where))
         elif there:
             return path
         elif not file.optional:

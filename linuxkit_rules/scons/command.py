@@ -137,7 +137,7 @@ def dry_run(request: Request, stdin: bytes | None = None) -> tuple[str, tuple[st
     parts = planned(request, stdin)
     by_outputs: Sequence[str] = named(parts.spec.outputs)
     owners: dict[str, str] = {}
-    for name in request.formats or by_outputs or [tool.DEFAULT_FORMAT]:
+    for name in request.formats or by_outputs:
         for suffix in by_name(name).steps(parts):
             owner = owners.setdefault(suffix, name)
             if owner != name:

@@ -92,6 +92,12 @@ class Declarations:
         node.set_nocache()
         return node
 
+    def together(self, draft: Draft, outputs: Mapping[Node, int]) -> None:
+        """Have none of ``outputs`` (nodes to tasks) replaced before all of them can be."""
+        tasks = [self._task(draft, number) for number in outputs.values()]
+        if len(tasks) > 1:
+            draft.env.Requires(list(outputs), tasks)
+
     def discard(self, draft: Draft, stale: Node, outputs: Mapping[Node, int]) -> None:
         """Have the file ``stale`` removed once all that ``outputs`` (nodes to tasks) are made of is there."""
         target = draft.folder.File(f"without-{stale.name}")
@@ -144,6 +150,17 @@ class Declarations:
             return True
         except (OSError, FormatError):
             return False
+
+
+def is_delivered(target: Node) -> bool:
+    """Whether the file ``target`` is what an earlier run of SCons built, and not one of the user's own."""
+    stored = target.get_stored_info()
+    try:
+        found = Path(target.get_abspath()).lstat()
+    except OSError:
+        return False
+    built = bool(getattr(stored.binfo, "bsources", None))
+    return built and (stored.ninfo.timestamp, stored.ninfo.size) == (int(found.st_mtime), found.st_size)
 
 
 _declarations: dict[int, Declarations] = {}

@@ -13,7 +13,7 @@ from linuxkit_rules.errors import LinuxKitError, SpecError, UsageError
 from linuxkit_rules.plan.memo import Evidence, Memo, fingerprint
 from linuxkit_rules.plan.outline import Outline, outline
 from linuxkit_rules.scons.actions import Generate, Node, deliver
-from linuxkit_rules.scons.declare import STATE, Draft, declarations
+from linuxkit_rules.scons.declare import STATE, Draft, declarations, is_delivered
 from linuxkit_rules.scons.formats import Formats
 from linuxkit_rules.scons.settings import choices_of, settings_of, site_of
 from linuxkit_rules.scons.yamls import Yaml, yaml_of
@@ -48,16 +48,20 @@ class Image:
         if any(source.has_builder() for source in self._sources):
             return [node for name in self._formats for node in self._generate(name)]
         draft = self._draft()
-        files = [
-            (target, draft.outline.outputs[name].get(suffix))
-            for name, targets in self._targets.items()
-            for suffix, target in targets.items()
-        ]
+        return [node for name in self._targets for node in self._outputs(draft, name)]
+
+    def _outputs(self, draft: Draft, name: str) -> list[Node]:
+        """Declare the files of one format: all are replaced, or none; what the image has not is removed."""
+        tasks = draft.outline.outputs[name]
+        targets = self._targets[name]
         outputs = {
-            self._declared.output(draft, target, task): task for target, task in files if task is not None
+            self._declared.output(draft, target, tasks[suffix]): tasks[suffix]
+            for suffix, target in targets.items()
+            if suffix in tasks
         }
-        for target, task in files:
-            if task is None and Path(target.get_abspath()).is_file():
+        self._declared.together(draft, outputs)
+        for suffix, target in targets.items():
+            if suffix not in tasks and is_delivered(target):
                 self._declared.discard(draft, target, outputs)
         return list(outputs)
 
@@ -138,8 +142,7 @@ class Image:
         from SCons.Builder import Builder
         from SCons.Scanner import ScannerBase
 
-        from linuxkit_rules.plan.graph import Step, local_files, realise
-        from linuxkit_rules.stages.text import Text
+        from linuxkit_rules.plan.graph import local_files, realise
 
         targets = self._targets[name]
 
@@ -151,8 +154,10 @@ class Image:
             warn(self._warnings)
             done: dict[Step, Any] = {}
             for suffix, path in zip(targets, paths, strict=True):
-                step = planned.get(suffix, Step("nothing", Text("")))
-                deliver(engine.store, realise(step, engine, done).output, path)
+                if suffix in planned:
+                    deliver(engine.store, realise(planned[suffix], engine, done).output, path)
+                else:
+                    path.unlink(missing_ok=True)
 
         def scan(node: Node, env: Any, path: Any, argument: Any = None) -> list[Node]:
             evidence = Evidence()

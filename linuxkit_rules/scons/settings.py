@@ -144,7 +144,6 @@ def _compression(text: str) -> tuple[Compression, int]:
     except FormatError as error:
         raise UsageError(f"LINUXKIT_COMPRESSION={text!r}: {error.message}", hint=error.hint) from None
     except ValueError:
-        names = ", ".join(item.value for item in Compression)
         raise UsageError(
-            f"LINUXKIT_COMPRESSION={text!r} is no way of packing", hint=f"one of {names}, and :LEVEL"
+            f"LINUXKIT_COMPRESSION={text!r} is no way of packing", hint="zstd, gzip or none, and :LEVEL"
         ) from None

@@ -185,6 +185,8 @@ def _path_problem(file: File) -> str | None:
 
 
 def _content_problem(file: File) -> str | None:
+    if "\0" in file.source:
+        return f"source {file.source!r} names no file"
     given = [
         name
         for name, there in (

@@ -26,13 +26,15 @@ TAR = "application/x-tar"
 class Boot(PackingStage):
     """Packs the directory boot, in it ``cmdline`` (None: no file), the inputs ``kernel`` and ``ucode``.
 
-    The input ``image`` (the kernel image's manifest) says the permissions of ``member``, the kernel's file.
+    The input ``image`` (the kernel image's manifest) says the permissions: ``member`` is the kernel's file in
+    it, ``ucode`` that of the microcode.
     """
 
     name: ClassVar[str] = "boot"
     version: ClassVar[int] = 1
     cmdline: str | None = None
     member: str = "kernel"
+    ucode: str = ""
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Pack them."""
@@ -40,9 +42,12 @@ class Boot(PackingStage):
         if self.cmdline is not None:
             entries.append(_file("boot/cmdline", _encoded(self.cmdline)))
         for image in inputs.get("image", ()):
-            mode = member(image, self.member, work).mode
-            entries += [_file("boot/kernel", blob, mode) for blob in inputs.get("kernel", ())]
-        entries += [_file("boot/ucode.cpio", blob) for blob in inputs.get("ucode", ())]
+            for role, path, name in (
+                ("kernel", "boot/kernel", self.member),
+                ("ucode", "boot/ucode.cpio", self.ucode),
+            ):
+                for blob in inputs.get(role, ()):
+                    entries.append(_file(path, blob, member(image, name, work).mode))
         return Result(self.packed(entries, work.store))
 
 

@@ -38,8 +38,8 @@ class Kernel(Stage):
         """Copy or decompress the file; raise ImageError where the image has none, or no compressed one."""
         (image,) = inputs["image"]
         if not self.decompress:
-            return Result(copy_member(image, self.member, work))
-        kernel = Contents(work.store).view(member(image, self.member, work))
+            return Result(copy_member(image, self.member, work, self.image))
+        kernel = Contents(work.store).view(member(image, self.member, work, self.image))
         with work.store.writer() as writer:
             try:
                 for piece in vmlinuz.decompressed(kernel):
@@ -56,21 +56,23 @@ def _check_size(size: int) -> None:
         raise FormatError(f"holds more than {_MOST} bytes, which no kernel does")
 
 
-def copy_member(image: Descriptor, path: str, work: Engine) -> Descriptor:
+def copy_member(image: Descriptor, path: str, work: Engine, name: str = "") -> Descriptor:
     """Store the file ``path`` of an image as a blob of its own; raise ImageError where there is none."""
-    entry = member(image, path, work)
+    entry = member(image, path, work, name)
     with work.store.writer() as writer:
         work.store.copy(entry.content, writer)
         return writer.commit()
 
 
-def member(image: Descriptor, path: str, work: Engine) -> Entry:
-    """Give the file ``path`` of an image; raise ImageError where there is none."""
-    tree = image_tree(image, work)
+def member(image: Descriptor, path: str, work: Engine, name: str = "") -> Entry:
+    """Give the file ``path`` of the image shown as ``name``; raise ImageError where there is none."""
+    tree = image_tree(image, work, name)
     entry = tree.get(path.strip("/"))
     if entry is not None and entry.kind is Kind.HARDLINK:
         entry = tree.get(entry.link)
     if entry is None or entry.kind is not Kind.FILE:
         files = ", ".join(sorted(name for name in tree if "/" not in name)[:8]) or "nothing"
-        raise ImageError(f"the kernel image has no file /{path.strip('/')}", hint=f"it has {files}")
+        what = "has no file" if entry is None else f"has a {entry.kind.name.lower()} and no file at"
+        message = f"the kernel image {what} /{path.strip('/')}"
+        raise ImageError(message, where=name or None, hint=f"it has {files}")
     return entry

@@ -1,7 +1,7 @@
 """Stages ``module-index`` and ``modules``: a kernel's modules, cut to those that are needed, as a segment.
 
-LinuxKit unpacks a kernel image's kernel.tar at the root (docs/kernels.md).  Here only the modules that were
-asked for come along, with what they need; modprobe's files are made anew for them.
+LinuxKit unpacks a kernel image's kernel.tar at the root (docs/kernels.md).  Here, where modules are asked
+for, only they come along, with what they need; modprobe's files are made anew for them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from linuxkit_rules.debian.contents import Contents
@@ -20,6 +20,7 @@ from linuxkit_rules.formats import elf
 from linuxkit_rules.formats.entry import Entry, Kind
 from linuxkit_rules.formats.kmod import Module, module, name_of
 from linuxkit_rules.formats.kmod import Modules as KernelModules
+from linuxkit_rules.oci.layers import flatten
 from linuxkit_rules.stages.kernel import copy_member
 from linuxkit_rules.stages.kernel_image import PACKED, plain_module
 from linuxkit_rules.stages.pack import FIXED_TIME, PackingStage, parents
@@ -32,9 +33,6 @@ LOAD_LIST = "etc/modules-load.d/linuxkit.conf"
 """Names of the modules that init loads, one a line (modules-load.d(5))."""
 
 _VERSION = re.compile(r"(lib/modules/[^/]+)/")
-_MADE = re.compile(
-    r"modules\.(?:dep|alias|softdep|symbols|devname)(?:\.bin)?|modules\.builtin\.(?:bin|alias\.bin)"
-)
 
 
 @dataclass(frozen=True)
@@ -57,15 +55,16 @@ class ModuleIndex(Stage):
 class Modules(PackingStage):
     """Packs the modules of the one input ``image`` (a kernel image's manifest) that ``roots`` need.
 
-    ``roots`` None: all of them, and all else that is in the archive ``member``, with its times.  Inputs
+    ``roots`` None: all that is in the archive ``member``, as it is.  Inputs
     ``init`` are the init images, if there are any: where /lib is a link to usr/lib, as in images of ours, the
     modules go there.
     """
 
     name: ClassVar[str] = "modules"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     roots: tuple[str, ...] | None = None
     member: str = "kernel.tar"
+    shown: str = field(default="", compare=False)
 
     def label(self) -> str:
         """The modules asked for."""
@@ -74,38 +73,35 @@ class Modules(PackingStage):
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Cut and pack; raise PackageError for a module that the kernel does not have."""
         (image,) = inputs["image"]
-        index = work.run(Unpack(), {"layer": [copy_member(image, self.member, work)]})
+        index = work.run(Unpack(), {"layer": [copy_member(image, self.member, work, self.shown)]})
         entries = load(work.store, index.output)
-        if self.roots is not None or not _is_finished(entries):
+        if self.roots is None:
+            entries = list(flatten([entries]).values())
+        else:
             known = _known(work, index.output, entries)
-            entries = list(self._entries(entries, known, Contents(work.store)))
+            entries = list(self._entries(entries, known, self.roots, Contents(work.store)))
         merged = _is_merged(inputs.get("init", ()), work)
         placed = _placed(entries, merged=merged, keep_times=self.roots is None)
         return Result(self.packed(placed, work.store))
 
-    def _entries(self, entries: list[Entry], known: KernelModules, contents: Contents) -> Iterator[Entry]:
+    def _entries(
+        self, entries: list[Entry], known: KernelModules, roots: tuple[str, ...], contents: Contents
+    ) -> Iterator[Entry]:
         """Give the segment's files and links; directories above them are left to ``_placed``."""
         base = _base(entries)
         if base is None:
             raise ImageError(f"{self.member} of the kernel image has no lib/modules/<version>")
-        chosen = known.closure(self.roots) if self.roots is not None else known.all()
+        chosen = known.closure(roots)
         paths = {f"{base}/{item.path}" for item in chosen}
         for entry in entries:
             if _plain_path(entry.path) in paths:
                 yield plain_module(entry, contents)
-            elif self._kept(entry, base):
+            elif entry.path == f"{base}/modules.builtin":
                 yield entry
         for name, text in known.files(chosen):
             yield _file(f"{base}/{name}", text)
-        if self.roots is not None:
-            loaded = sorted({name for root in self.roots for name in known.root(root)})
-            yield _file(LOAD_LIST, "".join(f"{name}\n" for name in loaded))
-
-    def _kept(self, entry: Entry, base: str) -> bool:
-        """Whether a member that is no module comes along: of a cut tree only the list of what is built in."""
-        if self.roots is None:
-            return not _MADE.fullmatch(entry.path.rpartition("/")[2])
-        return entry.path == f"{base}/modules.builtin"
+        loaded = sorted({name for root in roots for name in known.root(root)})
+        yield _file(LOAD_LIST, "".join(f"{name}\n" for name in loaded))
 
 
 def _is_module(entry: Entry) -> bool:
@@ -142,13 +138,6 @@ def _base(entries: Iterable[Entry]) -> str | None:
     return next((found[1] for entry in entries if (found := _VERSION.match(entry.path))), None)
 
 
-def _is_finished(entries: Iterable[Entry]) -> bool:
-    """Whether depmod has been run on the tree, or it has no modules at all."""
-    paths = {entry.path for entry in entries}
-    base = _base(entries)
-    return base is None or f"{base}/modules.dep" in paths
-
-
 def _is_merged(images: Sequence[Descriptor], work: Engine) -> bool:
     """Whether /lib is a symbolic link in one of ``images`` and a directory in none."""
     kinds = {lib.kind for image in images if (lib := image_tree(image, work).get("lib"))}
@@ -165,8 +154,9 @@ def _placed(entries: Iterable[Entry], *, merged: bool, keep_times: bool) -> list
         if entry.path or keep_times:
             link = canonical(entry.link) if merged and entry.kind is Kind.HARDLINK else entry.link
             mtime = entry.mtime if keep_times else FIXED_TIME
-            tree[path] = replace(entry, path=path, link=link, mtime=mtime)
-    return [tree[path] for path in sorted(tree)]
+            via = canonical(entry.via) if merged and entry.via else entry.via
+            tree[path] = replace(entry, path=path, link=link, via=via, mtime=mtime)
+    return [tree[path] for path in sorted(tree, key=lambda path: path.split("/"))]
 
 
 def _file(path: str, text: str) -> Entry:

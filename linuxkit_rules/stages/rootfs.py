@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from linuxkit_rules.digest import Descriptor
@@ -36,13 +36,15 @@ class Rootfs(PackingStage):
 
     ``prefix`` is ``""`` for an init image, else for example ``containers/services/redis/rootfs``; it and the
     directories above it are in the segment too, 0755 of root.  ``resolv_link``: etc/resolv.conf is a symbolic
-    link into /run, as init images and volumes have it, and not a file.
+    link into /run, as init images and volumes have it, and not a file.  ``image`` stands for the image in
+    messages.
     """
 
     name: ClassVar[str] = "rootfs"
     version: ClassVar[int] = 1
     prefix: str = ""
     resolv_link: bool = False
+    image: str = field(default="", compare=False)
 
     def label(self) -> str:
         """Where the image goes to."""
@@ -51,18 +53,21 @@ class Rootfs(PackingStage):
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Flatten, fit out and pack the image; raise ImageError where it is not sound."""
         (image,) = inputs["image"]
-        tree = fit_out(image_tree(image, work), resolv_link=self.resolv_link)
+        tree = fit_out(image_tree(image, work, self.image), resolv_link=self.resolv_link)
         return Result(self.packed(below(self.prefix, tree), work.store))
 
 
-def image_tree(image: Descriptor, work: Engine) -> dict[str, Entry]:
-    """Give the root file system of the image whose manifest is ``image``, as ``oci.layers.flatten`` does."""
+def image_tree(image: Descriptor, work: Engine, name: str = "") -> dict[str, Entry]:
+    """Give the root file system of the image whose manifest is ``image``, as ``oci.layers.flatten`` does.
+
+    ``name`` stands for the image in messages.
+    """
     layers = load_image(work.store, image).layers
     indexes = [work.run(Unpack(), {"layer": (layer,)}).output for layer in layers]
     try:
         return flatten(load_index(work.store, index) for index in indexes)
     except ImageError as error:
-        where = f"image {image.digest}" + (f": {error.where}" if error.where else "")
+        where = (name or f"image {image.digest}") + (f": {error.where}" if error.where else "")
         raise ImageError(error.message, where=where, hint=error.hint) from error
 
 

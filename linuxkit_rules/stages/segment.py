@@ -54,6 +54,10 @@ class ContainerRootfs(PackingStage):
         (image,) = inputs["image"]
         _, label = read_settings(image, work.store, self.image)
         stage = Rootfs(
-            prefix=self.place.root(label), compression=self.compression, level=self.level, form=self.form
+            prefix=self.place.root(label),
+            image=self.image,
+            compression=self.compression,
+            level=self.level,
+            form=self.form,
         )
         return work.run(stage, {"image": (image,)})
