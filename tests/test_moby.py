@@ -313,3 +313,24 @@ def test_lock_stays_where_the_mirror_cannot_be_reached(project: Project, tmp_pat
     assert "cannot fetch http://127.0.0.1:1/debian/dists/" in moby(project, *line, status=1, **dead)
     assert fetched.read_bytes() == again
     assert b'"suites"' in LIBRARY_LOCK.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--dir=tiny.yml", "tiny.yml"), "tiny.yml: --dir: there is a file where a folder should be"),
+        (("--dir=tiny.yml/below", "tiny.yml"), "tiny.yml: --dir: there is a file where a folder should be"),
+        (("/dev/zero",), "/dev/zero: is no regular file (moby build - reads standard input)"),
+        (("--compression=xz", "tiny.yml"), "xz cannot be written"),
+        (("--compression=fast", "tiny.yml"), "(zstd, gzip or none, and :LEVEL)"),
+    ],
+)
+def test_calls_that_cannot_work_say_so(project: Project, arguments: tuple[str, ...], said: str) -> None:
+    assert said in moby(project, "build", *arguments, status=1)
+
+
+def test_a_full_device_is_no_crash(project: Project) -> None:
+    with Path("/dev/full").open("w") as full:
+        line = [sys.executable, "-m", "linuxkit_rules", "schema"]
+        result = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, cwd=project.root)
+    assert (result.returncode, result.stderr) == (1, "moby: standard output: No space left on device\n")

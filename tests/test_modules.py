@@ -1,5 +1,7 @@
+import io
 import json
 import lzma
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -138,6 +140,23 @@ def test_a_finished_tree_stays_as_it_is_and_goes_where_init_has_lib(engine: Engi
     assert [path for path in plain if path.endswith(("dep", "ko"))] == sorted(files)
     both = [path for path in _segment(engine, image, None, init=[merged]) if path.endswith(("dep", "ko"))]
     assert both == [f"usr/{path}" for path in sorted(files)]
+
+
+def test_a_foreign_archive_is_left_as_it_is(engine: Engine) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        first = tarfile.TarInfo("lib/modules/1/z.ko")
+        first.size, first.mtime = 5, 7
+        archive.addfile(first, io.BytesIO(b"noelf"))
+        for name, target in (("a.ko", "z.ko"), ("b.ko", "a.ko")):
+            link = tarfile.TarInfo(f"lib/modules/1/{name}")
+            link.type, link.linkname = tarfile.LNKTYPE, f"lib/modules/1/{target}"
+            archive.addfile(link)
+    image = _plain_image(engine, {"kernel": b"k", "kernel.tar": out.getvalue()})
+    tree = {path.rpartition("/")[2]: item for path, item in _segment(engine, image, None).items()}
+    assert sorted(tree) == ["1", "a.ko", "b.ko", "lib", "modules", "z.ko"]
+    assert (tree["a.ko"].size, tree["a.ko"].mtime) == (5, 7)
+    assert {tree[name].link for name in ("b.ko", "z.ko")} == {"lib/modules/1/a.ko"}
 
 
 def test_a_kernel_is_taken_out_of_its_image(engine: Engine) -> None:
