@@ -75,7 +75,7 @@ def test_the_iso_for_uefi_alone(artefact: Build, qemu: Qemu) -> None:
 TROUBLE = """\
 kernel:
   image: "@pkg:kernel"
-  cmdline: "console=tty0 console=ttyS0 linuxkit.onboot_timeout=2 linuxkit.stop_timeout=1"
+  cmdline: "console=tty0 console=ttyS0 linuxkit.onboot_timeout=20 linuxkit.stop_timeout=1"
 init:
   - "@pkg:init"
   - "@pkg:runc"
@@ -125,7 +125,7 @@ def test_trouble_on_boot_and_the_order_of_the_end(qemu: Qemu, tmp_path: Path) ->
     ]
     subprocess.run(line, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
     console = boot(Machine(Cd(tmp_path / "trouble.iso"), memory=512), qemu, BootTest((UP,))).console
-    assert re.search(r"000-hangs.* 2 s", console)
+    assert re.search(r"000-hangs.* 20 s", console)
     assert re.search(r"001-fails.*status 1", console)
     assert "this one works" in console
     assert re.search(r"reads: kept\n(.*\n)*?.*/tools/bin/busybox.*\n(.*\n)*?.*cannot write", console)
