@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from linuxkit_rules.errors import UsageError
 
 if TYPE_CHECKING:
-    from linuxkit_rules.stages.stage import Access, Engine
+    from linuxkit_rules.stages.access import Access
+    from linuxkit_rules.stages.stage import Engine
 
 _ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}
 _GIT_KEPT = frozenset(
@@ -60,7 +61,7 @@ def engine(environment: Mapping[str, str] = os.environ) -> Engine:
 
 def access(variables: Mapping[str, str]) -> Access:
     """Give what the variables that say where to fetch from mean."""
-    from linuxkit_rules.stages.stage import Access
+    from linuxkit_rules.stages.access import Access
 
     names = variables.get("LINUXKIT_PLAIN_HTTP", "").split(",")
     return Access(

@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 _made: list[Path] = []
+_counts: dict[str, int] = {}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -29,6 +30,23 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     for folder in _made:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def count() -> Callable[..., None]:
+    """Add to a figure that is shown below the tests' results: ``count("kills survived")``."""
+
+    def add(what: str, number: int = 1) -> None:
+        _counts[what] = _counts.get(what, 0) + number
+
+    return add
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _counts:
+        terminalreporter.section("counts")
+        for what, number in sorted(_counts.items()):
+            terminalreporter.line(f"{what}: {number}")
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,10 @@ from linuxkit_rules.formats.entry import Entry, Kind
 from linuxkit_rules.oci.image import load
 from linuxkit_rules.plan.update import Update
 from linuxkit_rules.spec.component import load_component
+from linuxkit_rules.stages.access import Access
 from linuxkit_rules.stages.component import ComponentImage, LaidOver, overlay
 from linuxkit_rules.stages.rootfs import image_tree
-from linuxkit_rules.stages.stage import Access, Engine
+from linuxkit_rules.stages.stage import Engine
 from linuxkit_rules.stages.tool import Program, install
 from linuxkit_rules.store.blobs import Store
 from tests.debs import INTERPRETER, LIB, Archive, Unsigned, program, served

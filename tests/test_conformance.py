@@ -20,7 +20,8 @@ from linuxkit_rules.outputs.registry import by_name
 from linuxkit_rules.plan.graph import realise
 from linuxkit_rules.plan.image import plan
 from linuxkit_rules.plan.settings import Settings
-from linuxkit_rules.stages.stage import Access, Engine
+from linuxkit_rules.stages.access import Access
+from linuxkit_rules.stages.stage import Engine
 from linuxkit_rules.store.blobs import Store
 
 SUITE = Path(__file__).resolve().parents[2] / "shared" / "conformance"

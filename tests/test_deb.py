@@ -10,8 +10,9 @@ from linuxkit_rules.debian.lock import Pin
 from linuxkit_rules.digest import Digest
 from linuxkit_rules.errors import FormatError, NetworkError, PackageError
 from linuxkit_rules.formats import ar
+from linuxkit_rules.stages.access import Access
 from linuxkit_rules.stages.deb import Deb, package_tree
-from linuxkit_rules.stages.stage import Access, Engine
+from linuxkit_rules.stages.stage import Engine
 from linuxkit_rules.store.blobs import Store
 from tests.debs import Archive, deb, entries, served, tar_of
 

@@ -14,10 +14,11 @@ from linuxkit_rules.formats.compression import Compression
 from linuxkit_rules.formats.entry import Entry
 from linuxkit_rules.oci.image import save
 from linuxkit_rules.spec.component import load_component, parse_component
+from linuxkit_rules.stages.access import Access
 from linuxkit_rules.stages.component import ComponentImage
 from linuxkit_rules.stages.kernel import Kernel
 from linuxkit_rules.stages.modules import Modules
-from linuxkit_rules.stages.stage import Access, Engine
+from linuxkit_rules.stages.stage import Engine
 from linuxkit_rules.store.blobs import Store
 from tests.debs import deb, entries, kernel_module, tar_of
 

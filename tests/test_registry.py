@@ -23,8 +23,9 @@ from linuxkit_rules.oci.manifest import DOCKER_MANIFEST, INDEXES, LAYER, MANIFES
 from linuxkit_rules.oci.manifest import Index as ImageIndex
 from linuxkit_rules.oci.reference import Reference
 from linuxkit_rules.oci.registry import Registry
+from linuxkit_rules.stages.access import Access
 from linuxkit_rules.stages.image import PullImage
-from linuxkit_rules.stages.stage import Access, Engine, Event
+from linuxkit_rules.stages.stage import Engine, Event
 from linuxkit_rules.store.blobs import Store
 from tests.images import AMD64, ARM64, Blobs, tar
 from tests.tools import tool

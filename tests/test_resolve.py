@@ -10,7 +10,8 @@ from linuxkit_rules.debian.lock import LIBRARY_LOCK, Lock, format_lock, load_loc
 from linuxkit_rules.errors import ErrorList, LinuxKitError, NetworkError, PackageError
 from linuxkit_rules.plan.update import Update, locked_gpgv, update_folder
 from linuxkit_rules.spec.component import parse_component
-from linuxkit_rules.stages.stage import Access, Engine
+from linuxkit_rules.stages.access import Access
+from linuxkit_rules.stages.stage import Engine
 from linuxkit_rules.store.blobs import Store
 from tests.debs import INTERPRETER, LIB, Archive, Unsigned, program, served
 

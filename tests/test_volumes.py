@@ -38,9 +38,10 @@ from linuxkit_rules.plan.sources import Sources
 from linuxkit_rules.plan.volume import volume_step
 from linuxkit_rules.spec.linuxkit import Spec, Volume
 from linuxkit_rules.spec.merge import load_all
+from linuxkit_rules.stages.access import Access
 from linuxkit_rules.stages.image import resolve
 from linuxkit_rules.stages.pack import FIXED_TIME, PackingStage
-from linuxkit_rules.stages.stage import Access, Engine, Event
+from linuxkit_rules.stages.stage import Engine, Event
 from linuxkit_rules.stages.volume import FilesVolume, LayoutVolume
 from linuxkit_rules.stages.whole import WholeImage
 from linuxkit_rules.store.blobs import Store

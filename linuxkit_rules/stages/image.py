@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from linuxkit_rules.digest import Descriptor, Digest
-from linuxkit_rules.errors import FormatError, ImageError, NetworkError, StoreError
+from linuxkit_rules.errors import FormatError, ImageError, StoreError
 from linuxkit_rules.formats.compression import decompressed
 from linuxkit_rules.oci.archive import ArchiveFiles, DockerArchive
 from linuxkit_rules.oci.image import choose, diff_ids, save
@@ -25,7 +25,6 @@ from linuxkit_rules.oci.layout import Layout
 from linuxkit_rules.oci.manifest import LAYER, Platform
 from linuxkit_rules.oci.origin import Origin, copy_verified, read_verified
 from linuxkit_rules.oci.reference import ArchiveSource, LayoutSource, Reference
-from linuxkit_rules.oci.registry import Registry
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.memory import Result
 
@@ -104,13 +103,7 @@ class PullImage(ImageStage):
     @contextmanager
     def opened(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
         """Ask the registry what the reference means."""
-        reference = Reference.parse(self.reference)
-        if work.access.offline:
-            raise NetworkError(
-                "the image is not in the store, and nothing may be fetched", where=str(reference)
-            )
-        access = work.access
-        with Registry(reference, plain_http=access.plain_http, endpoints=dict(access.endpoints)) as registry:
+        with work.access.registry(Reference.parse(self.reference)) as registry:
             yield registry, registry.resolve()
 
 

@@ -15,10 +15,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any, ClassVar
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
+from linuxkit_rules.stages.access import Access
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Memory, Result
 
@@ -96,21 +97,6 @@ class Event:
     depth: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Where stages may fetch from.  It is no part of any key, for it never decides what comes out.
-
-    ``debian_mirror`` None leaves the choice to the apt sources below ``apt_folder``; ``plain_http`` names the
-    registries that may be asked without TLS; ``endpoints`` pairs names of registries with their addresses.
-    """
-
-    debian_mirror: str | None = None
-    apt_folder: Path = Path("/etc/apt")
-    offline: bool = False
-    plain_http: tuple[str, ...] = ()
-    endpoints: tuple[tuple[str, str], ...] = ()
-
-
 _depth: ContextVar[int] = ContextVar("depth", default=0)  # a thread of a stage's own runs in a copy
 
 
@@ -123,7 +109,7 @@ class Engine:
 
     store: Store
     report: Callable[[Event], None] = lambda event: None
-    access: Access = Access()
+    access: Access = Access()  # noqa: RUF009 - a frozen value
 
     def __post_init__(self) -> None:
         self.memory = Memory(self.store)
