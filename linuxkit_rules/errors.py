@@ -49,6 +49,10 @@ class ImageError(LinuxKitError):
     """A container image cannot be found, or is not what its manifest says."""
 
 
+class PlatformError(ImageError):
+    """An image is for other platforms than the one that was asked for."""
+
+
 class PackageError(LinuxKitError):
     """A Debian package cannot be found, resolved or verified, or the lock lacks it."""
 

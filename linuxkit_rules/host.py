@@ -61,14 +61,22 @@ def engine(environment: Mapping[str, str] = os.environ) -> Engine:
 
 def access(variables: Mapping[str, str]) -> Access:
     """Give what the variables that say where to fetch from mean."""
-    from linuxkit_rules.stages.access import Access
+    from linuxkit_rules.stages.access import PACKAGES, Access
 
     names = variables.get("LINUXKIT_PLAIN_HTTP", "").split(",")
+    vendor = variables.get("LINUXKIT_VENDOR", "")
     return Access(
         debian_mirror=variables.get("LINUXKIT_DEBIAN_MIRROR") or None,
         offline=variables.get("LINUXKIT_OFFLINE", "") not in ("", "0"),
+        packages=Path(vendor) / PACKAGES if vendor else None,
         plain_http=tuple(name.strip() for name in names if name.strip()),
     )
+
+
+def is_locked(text: str, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether images of registries must be in the lock: as ``text`` says, else where CI=true."""
+    chosen = text or environment.get("CI", "")
+    return chosen.lower() not in ("", "0", "false", "no")
 
 
 def package_lock(environment: Mapping[str, str] = os.environ) -> Path:

@@ -24,6 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
         name for name in os.environ if name.startswith("LINUXKIT_") and name != "LINUXKIT_DEBIAN_MIRROR"
     ]:
         del os.environ[name]
+    os.environ.pop("CI", None)  # it changes what a lock means; tests of that set it
     os.environ["LINUXKIT_STORE"] = kept or str(_made[0] / "store")
 
 

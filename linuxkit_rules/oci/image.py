@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from linuxkit_rules.digest import Descriptor, Digest
-from linuxkit_rules.errors import FormatError, ImageError
+from linuxkit_rules.errors import FormatError, ImageError, PlatformError
 from linuxkit_rules.oci.config import ImageSettings
 from linuxkit_rules.oci.manifest import (
     CONFIG,
@@ -25,6 +25,7 @@ from linuxkit_rules.oci.manifest import (
     require_image,
 )
 from linuxkit_rules.oci.origin import Origin, read_verified
+from linuxkit_rules.oci.pins import ImagePin
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
 
@@ -71,13 +72,29 @@ def save(store: Store, config: bytes, layers: tuple[Descriptor, ...]) -> Result:
     return Result(manifest, (kept, *plain))
 
 
-def choose(origin: Origin, top: Descriptor, platform: Platform, where: str) -> Manifest:
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The image for one platform, and the ``documents`` that led to it: indexes, then its manifest."""
+
+    manifest: Manifest
+    documents: tuple[tuple[Descriptor, bytes], ...]
+
+    @property
+    def pin(self) -> ImagePin:
+        """The image as a lock has it."""
+        return ImagePin.of(self.documents[-1][0], self.manifest)
+
+
+def choose(origin: Origin, top: Descriptor, platform: Platform, where: str) -> Chosen:
     """Follow indexes from ``top`` to the manifest for ``platform``; ImageError, at ``where``, if none is."""
+    documents: list[tuple[Descriptor, bytes]] = []
     for _ in range(_DEPTH):
-        value = parse(read_verified(origin, top), top.media_type, f"{where}: {top.digest}")
+        data = read_verified(origin, top)
+        documents.append((top, data))
+        value = parse(data, top.media_type, f"{where}: {top.digest}")
         if isinstance(value, Manifest):
             require_image(value, f"{where}: {top.digest}")
-            return value
+            return Chosen(value, tuple(documents))
         top = value.select(platform, where).descriptor
     raise ImageError(f"indexes are nested more than {_DEPTH} deep", where=where)
 
@@ -90,7 +107,7 @@ def diff_ids(config: bytes, manifest: Manifest, platform: Platform, where: str) 
     value = load_object(config, f"{where}: configuration")
     found = read_platform(value, f"{where}: configuration")
     if not platform.runs(found):
-        raise ImageError(f"the image is for {found}, not for {platform}", where=where)
+        raise PlatformError(f"the image is for {found}, not for {platform}", where=where)
     rootfs = value.get("rootfs")
     texts = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if texts is None and not manifest.layers:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from linuxkit_rules.digest import Descriptor, canonical_json
-from linuxkit_rules.errors import FormatError, ImageError, one_line
+from linuxkit_rules.errors import FormatError, ImageError, PlatformError, one_line
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -128,7 +128,7 @@ class Index:
         return canonical_json(_annotated(value, self.annotations))
 
     def select(self, platform: Platform, where: str) -> Member:
-        """Give the first member for ``platform``; raise ImageError that lists what there is.
+        """Give the first member for ``platform``; raise PlatformError that lists what there is.
 
         A member that names no platform is taken where it is the only one: its configuration tells.
         """
@@ -140,7 +140,7 @@ class Index:
             return images[0]
         there = ", ".join(str(member.platform or "no platform") for member in images) or "none"
         message = f"there is no image for {platform}; there are: {one_line(there)}"
-        raise ImageError(message, where=where)
+        raise PlatformError(message, where=where)
 
 
 def parse(data: bytes, media_type: str | None, where: str) -> Manifest | Index:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Protocol
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import ImageError
+from linuxkit_rules.formats.entry import Slice
 from linuxkit_rules.oci.manifest import SIZE_LIMIT
-from linuxkit_rules.store.blobs import SupportsWrite
+from linuxkit_rules.store.blobs import Store, SupportsWrite
 
 
 class Origin(Protocol):
@@ -21,6 +25,40 @@ class Origin(Protocol):
 
     def copy(self, descriptor: Descriptor, out: SupportsWrite) -> None:
         """Write the blob to ``out``, as it comes; raise ImageError where the place does not have it."""
+
+
+@contextmanager
+def store_first(
+    store: Store, name: str, place: Callable[[], AbstractContextManager[Origin]]
+) -> Iterator[Origin]:
+    """Give ``store`` with ``place`` behind it, which is opened only when the store lacks a blob.
+
+    ``name`` is what messages call the place.
+    """
+    with ExitStack() as stack:
+        yield _StoreFirst(store, name, lambda: stack.enter_context(place()))
+
+
+class _StoreFirst:
+    def __init__(self, store: Store, name: str, place: Callable[[], Origin]) -> None:
+        self.name = name
+        self._store = store
+        self._place = place
+        self._opened: Origin | None = None
+        self._guard = threading.Lock()
+
+    def copy(self, descriptor: Descriptor, out: SupportsWrite) -> None:
+        """Write the blob to ``out``."""
+        if self._store.has(descriptor):
+            self._store.copy(Slice(descriptor.digest, 0, descriptor.size), out)
+        else:
+            self._behind().copy(descriptor, out)
+
+    def _behind(self) -> Origin:
+        with self._guard:
+            if self._opened is None:
+                self._opened = self._place()
+            return self._opened
 
 
 class HashWriter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import pkgutil
@@ -10,6 +11,8 @@ from collections.abc import Mapping, Sequence
 import linuxkit_rules.outputs
 from linuxkit_rules.errors import ErrorList, SpecError, UsageError
 from linuxkit_rules.outputs.base import Output
+from linuxkit_rules.plan.graph import Step
+from linuxkit_rules.plan.image import Parts
 from linuxkit_rules.spec import legacy as spec
 
 
@@ -45,6 +48,20 @@ def named(wanted: Sequence[spec.Output]) -> list[str]:
     if faults:
         raise faults[0]
     return names
+
+
+def steps_of(parts: Parts, names: Sequence[str]) -> list[Step]:
+    """Give the steps of the formats ``names``, or, without names, of all in which the image can be had.
+
+    Raises UsageError for an unknown format, SpecError for one in which the image cannot be had.
+    """
+    if names:
+        return [step for name in names for step in by_name(name).steps(parts).values()]
+    found: list[Step] = []
+    for output in outputs().values():
+        with contextlib.suppress(SpecError):
+            found += output.steps(parts).values()
+    return found
 
 
 def suffixes() -> list[tuple[str, Output]]:

@@ -10,11 +10,12 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TypedDict
 
 from linuxkit_rules.errors import ErrorList, LinuxKitError, SpecError
 from linuxkit_rules.formats.compression import Compression
+from linuxkit_rules.oci.pins import ImageLock, load_pins
 from linuxkit_rules.oci.reference import Reference, parse_source
 from linuxkit_rules.plan.graph import Input, LocalFile, Step, inputs
 from linuxkit_rules.plan.memo import Evidence
@@ -34,6 +35,9 @@ from linuxkit_rules.stages.modules import Modules
 from linuxkit_rules.stages.pack import PackingStage
 from linuxkit_rules.stages.rootfs import Rootfs
 from linuxkit_rules.stages.segment import ContainerRootfs, Segment
+
+STDIN = "-"
+"""What messages call standard input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,22 @@ def plan(
     noted = Evidence() if evidence is None else evidence
     folders = {shown: path.parent for shown, path in files.items()} | dict(bases or {})
     spec = merge([load(noted.file(path), shown, folders[shown]) for shown, path in files.items()])
-    return _Planner(spec, folders, settings, exists, noted).parts(name)
+    lock = _lock(settings, list(files)[-1], folders, noted)
+    return _Planner(spec, folders, settings, exists, noted, lock).parts(name)
+
+
+def _lock(settings: Settings, shown: str, folders: Mapping[str, Path], evidence: Evidence) -> ImageLock:
+    """Read the lock of images: the one that the settings name, which must be there, or that of ``shown``."""
+    if settings.image_lock:
+        return load_pins(evidence.file(settings.image_lock), str(settings.image_lock))
+    name = lock_name(shown)
+    path = evidence.file(folders[shown] / PurePath(name).name)
+    return load_pins(path, name) if path.exists() else ImageLock(where=name)
+
+
+def lock_name(shown: str) -> str:
+    """Give the name of the lock of images that belongs to a YAML: NAME.lock beside NAME.yml."""
+    return "linuxkit.lock" if shown == STDIN else str(PurePath(shown).with_suffix(".lock"))
 
 
 def _as_members(step: Step) -> Step:
@@ -104,13 +123,14 @@ class _Planner:
         settings: Settings,
         exists: Callable[[Path], bool],
         evidence: Evidence,
+        lock: ImageLock,
     ) -> None:
         self._bases = bases
         self._settings = settings
         self._exists = exists
         self._evidence = evidence
         self._packing = Packing(compression=settings.compression, level=settings.level)
-        self._sources = Sources(settings, evidence)
+        self._sources = Sources(settings, evidence, lock)
         self._faults: list[LinuxKitError] = []
         self._spec = with_references(spec, self._reference)
 

@@ -11,24 +11,41 @@ from pathlib import Path
 from linuxkit_rules.debian.lock import Lock, load_lock
 from linuxkit_rules.errors import LinuxKitError, SpecError, UsageError
 from linuxkit_rules.oci.layout import Layout
-from linuxkit_rules.oci.reference import DirectorySource, LayoutSource, LibrarySource, Source, parse_source
+from linuxkit_rules.oci.manifest import Platform
+from linuxkit_rules.oci.pins import ImageLock, PinnedImage
+from linuxkit_rules.oci.reference import (
+    DirectorySource,
+    LayoutSource,
+    LibrarySource,
+    Reference,
+    Source,
+    parse_source,
+)
 from linuxkit_rules.plan.graph import Input, LocalFile, Step, inputs
 from linuxkit_rules.plan.memo import Evidence
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.plan.template import LIBRARY, located, missing, resolved
 from linuxkit_rules.spec.component import Component, load_component
 from linuxkit_rules.stages.component import ComponentImage, overlay
-from linuxkit_rules.stages.image import resolve
+from linuxkit_rules.stages.image import PullImage, resolve
+
+NO_LOCK = ImageLock()
 
 OWN_LOCK = "packages.lock"
 """Lock of a component outside the library, beside its build.yml."""
 
 
 class Sources:
-    """Gives one step for each image, however often it is asked for; notes in ``evidence`` what it reads."""
+    """Gives one step for each image, however often it is asked for; notes in ``evidence`` what it reads.
 
-    def __init__(self, settings: Settings, evidence: Evidence | None = None) -> None:
+    ``lock`` says what references mean.
+    """
+
+    def __init__(
+        self, settings: Settings, evidence: Evidence | None = None, lock: ImageLock = NO_LOCK
+    ) -> None:
         self._settings = settings
+        self._lock_of_images = lock
         self._evidence = Evidence() if evidence is None else evidence
         self._layouts = [self._searched(path) for path in settings.layouts]
         self._steps: dict[tuple[str, Path], Step] = {}
@@ -94,11 +111,22 @@ class Sources:
             return self._component(located(source, base, self._evidence))
         if isinstance(source, LayoutSource):
             self._noted(base / source.directory)
-        found = resolve(source, self._settings.arch, self._layouts, base)
+        pinned = self._lock_of_images.find(source) if isinstance(source, Reference) else None
+        found = resolve(source, self._settings.arch, self._layouts, base, pinned)
+        if self._settings.locked and isinstance(found.stage, PullImage):
+            self._check_locked(source, pinned)
         if found.archive and self._evidence.folder(found.archive).is_dir():
             raise SpecError(f"{str(source)!r} names a folder, where an archive is needed")
         files = inputs(("archive", LocalFile(found.archive))) if found.archive else ()
         return Step(f"images/{_file_name(str(source))}", found.stage, files)
+
+    def _check_locked(self, source: Source, pinned: PinnedImage | None) -> None:
+        """Raise SpecError where the lock does not name the registry's image ``source`` for this machine."""
+        platform = str(Platform("linux", self._settings.arch))
+        if pinned is None or platform not in pinned.platforms:
+            what = f"is not in {self._lock_of_images.where}" + (f" for {platform}" if pinned else "")
+            hint = "`moby lock` writes the lock; --no-locked or LINUXKIT_LOCKED=0 builds without"
+            raise SpecError(f"{source} {what}", hint=hint)
 
     def _component(self, folder: Path) -> Step:
         """Give the step of the component in ``folder``; raise LinuxKitError for a fault of it or its lock."""

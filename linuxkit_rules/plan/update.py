@@ -17,6 +17,7 @@ from linuxkit_rules.debian.resolve import Resolver
 from linuxkit_rules.debian.signature import Gpgv
 from linuxkit_rules.debian.tree import Tree
 from linuxkit_rules.errors import ErrorList, LinuxKitError, PackageError
+from linuxkit_rules.plan.written import replace_file
 from linuxkit_rules.spec.component import Component, load_component
 from linuxkit_rules.stages.deb import package_tree
 from linuxkit_rules.stages.stage import Engine
@@ -144,14 +145,11 @@ def update_folder(update: Update, folder: Path, output: Path | None = None) -> L
 
 def _written(lock: Lock, output: Path) -> Lock:
     """Write the lock's file, whole or not at all; one that says the same stays untouched."""
-    text = format_lock(lock).encode()
-    try:
-        if not output.is_file() or output.read_bytes() != text:
-            beside = output.with_name(f".{output.name}.new")
-            beside.write_bytes(text)
-            beside.replace(output)
-    except OSError as error:
-        raise PackageError(f"cannot write the lock: {error.strerror}", where=str(output)) from None
+    replace_file(
+        output,
+        format_lock(lock).encode(),
+        lambda reason: PackageError(f"cannot write the lock: {reason}", where=str(output)),
+    )
     return lock
 
 

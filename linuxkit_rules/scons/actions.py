@@ -7,8 +7,6 @@ actions sign themselves by the stage's name and version; parameters are ``Value`
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +19,7 @@ from SCons.Action import _ActionAction
 from linuxkit_rules.digest import Descriptor, canonical_json
 from linuxkit_rules.errors import FormatError, LinuxKitError, StoreError
 from linuxkit_rules.formats.entry import Slice
+from linuxkit_rules.plan.written import replacing
 from linuxkit_rules.scons.settings import Site
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
@@ -170,16 +169,8 @@ class Generate(Action):
 def deliver(store: Store, blob: Descriptor, target: Path) -> None:
     """Copy a blob to ``target``, which changes in one step; raise StoreError where that cannot be done."""
     try:
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                store.copy(Slice(blob.digest, 0, blob.size), file)
-                file.flush()
-                os.fsync(file.fileno())
-                temporary.chmod(0o644)
-                temporary.replace(target)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with replacing(target) as file:
+            store.copy(Slice(blob.digest, 0, blob.size), file)
     except OSError as error:
         raise StoreError(f"cannot write the output: {error.strerror}", where=str(target)) from error
 

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from linuxkit_rules.errors import LinuxKitError, StoreError, UsageError
 from linuxkit_rules.host import store_root
 from linuxkit_rules.scons import tool
 from linuxkit_rules.scons.image import memo_of
-from linuxkit_rules.scons.settings import choices_of, settings_of
+from linuxkit_rules.scons.settings import choices_of, settings_of, site_of
 from linuxkit_rules.scons.yamls import STDIN, chosen, mark_stdin, yaml_of
 
 if TYPE_CHECKING:
@@ -151,11 +151,35 @@ def planned(request: Request, stdin: bytes | None = None) -> Parts:
     from linuxkit_rules.plan.image import plan
 
     settings = settings_of(choices_of(_construction(request)))
+    with _readable(request, stdin) as files:
+        return plan(files, request.name, settings, Path.is_file, bases={STDIN: Path()})
+
+
+def lock_images(
+    request: Request, arches: Sequence[str], output: Path, report: Callable[[str], None], stdin: bytes | None
+) -> None:
+    """Write what the images of the request's YAMLs are to the lock ``output``, for ``arches`` or all.
+
+    Raises LinuxKitError.
+    """
+    from linuxkit_rules.plan.locking import ARCHES, Locking, references
+
+    env = _construction(request)
+    settings = settings_of(choices_of(env))
+    with _readable(request, stdin) as files:
+        named = references(files, settings, {file: Path(file).parent for file in files})
+    locking = Locking(site_of(env).engine, settings, tuple(arches) or ARCHES, report)
+    before = locking.before(output)
+    locking.write(locking.lock(named), output, before)
+
+
+@contextlib.contextmanager
+def _readable(request: Request, stdin: bytes | None) -> Iterator[dict[str, Path]]:
+    """Give where each of the request's YAMLs can be read, by the name that messages show."""
     with tempfile.NamedTemporaryFile() as copy:
         copy.write(stdin or b"")
         copy.flush()
-        files = {file: Path(copy.name if file == STDIN else file) for file in request.files}
-        return plan(files, request.name, settings, Path.is_file, bases={STDIN: Path()})
+        yield {file: Path(copy.name if file == STDIN else file) for file in request.files}
 
 
 def _construction(request: Request) -> Any:

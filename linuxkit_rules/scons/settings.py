@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import SCons.Action
 
 from linuxkit_rules.errors import FormatError, UsageError
-from linuxkit_rules.host import access, checked_arch, store_root
+from linuxkit_rules.host import access, checked_arch, is_locked, store_root
 from linuxkit_rules.store.blobs import Store
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ DEFAULTS: dict[str, str] = {
     "LINUXKIT_PLAIN_HTTP": "",
     "LINUXKIT_IMAGE_LAYOUTS": "",
     "LINUXKIT_IGNORE_TRUST": "",
+    "LINUXKIT_IMAGE_LOCK": "",
+    "LINUXKIT_LOCKED": "",
+    "LINUXKIT_VENDOR": "",
     "LINUXKIT_STATE": "",
     "LINUXKIT_TRACE": "",
 }
@@ -51,17 +54,19 @@ def set_defaults(env: Any) -> None:
 
 def choices_of(env: Any) -> dict[str, Any]:
     """Give the variables that decide bytes, with absolute paths, as a JSON object."""
-    lock = env["LINUXKIT_PACKAGE_LOCK"]
+    lock, image_lock = env["LINUXKIT_PACKAGE_LOCK"], env["LINUXKIT_IMAGE_LOCK"]
     layouts = env["LINUXKIT_IMAGE_LAYOUTS"]
     names = layouts.split(os.pathsep) if isinstance(layouts, str) else layouts
     return {
         "arch": checked_arch(str(env["LINUXKIT_ARCH"])),
         "compression": str(env["LINUXKIT_COMPRESSION"]),
         "package_lock": str(env.File(lock).get_abspath()) if lock else "",
-        "layouts": [str(env.Dir(name).get_abspath()) for name in names if name],
+        "layouts": [str(env.Dir(name).get_abspath()) for name in (env["LINUXKIT_VENDOR"], *names) if name],
         "home": str(Path.home()),
         "decompress_kernel": str(env["LINUXKIT_DECOMPRESS_KERNEL"]) not in ("", "0"),
         "ignore_trust": str(env["LINUXKIT_IGNORE_TRUST"]) not in ("", "0", "False"),
+        "image_lock": str(env.File(image_lock).get_abspath()) if image_lock else "",
+        "locked": is_locked(str(env["LINUXKIT_LOCKED"])),
     }
 
 
@@ -78,6 +83,8 @@ def settings_of(choices: Mapping[str, Any]) -> Settings:
         decompress_kernel=choices["decompress_kernel"],
         layouts=tuple(Path(item) for item in choices["layouts"]),
         ignore_trust=choices["ignore_trust"],
+        image_lock=Path(choices["image_lock"]) if choices["image_lock"] else None,
+        locked=choices["locked"],
     )
     lock = choices["package_lock"]
     return dataclasses.replace(settings, package_lock=Path(lock)) if lock else settings
@@ -106,11 +113,10 @@ class Site:
 
 def site_of(env: Any) -> Site:
     """Give the site for the variables that say where things are; one for each choice and run."""
-    return _site(
-        store_root(str(env["LINUXKIT_STORE"])),
-        str(env["LINUXKIT_TRACE"]),
-        tuple((name, str(env[name])) for name in _FETCHING),
-    )
+    vendor = env["LINUXKIT_VENDOR"]
+    fetching = {name: str(env[name]) for name in _FETCHING}
+    fetching["LINUXKIT_VENDOR"] = str(env.Dir(vendor).get_abspath()) if vendor else ""
+    return _site(store_root(str(env["LINUXKIT_STORE"])), str(env["LINUXKIT_TRACE"]), tuple(fetching.items()))
 
 
 @functools.cache

@@ -13,6 +13,7 @@ import dataclasses
 import itertools
 import posixpath
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -261,6 +262,14 @@ class Spec:
     def containers(self) -> list[tuple[Kind, int, Container]]:
         """Give every container with its section and its index there, in the order of the layout."""
         return [(kind, index, item) for kind in KINDS for index, item in enumerate(getattr(self, kind))]
+
+    def images(self) -> Iterator[tuple[str, str]]:
+        """Give every image as it is written, with its place."""
+        if self.kernel.image:
+            yield self.kernel.image, self.kernel.where
+        yield from zip(self.init, self.init_places, strict=True)
+        yield from ((item.image, item.where) for item in self.volumes if item.image)
+        yield from ((item.image, item.place("image")) for _, _, item in self.containers())
 
     def ids(self) -> dict[str, int]:
         """Give the number for which each container's name stands as uid or gid; a later one counts."""

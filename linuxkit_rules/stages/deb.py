@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import ClassVar
 
 from linuxkit_rules.debian.deb import unpack_data
@@ -24,8 +25,7 @@ class Deb(Stage):
     """Fetches the package that ``pin`` says, and indexes its files; no inputs.
 
     Gives a layer index as the stage ``unpack`` does, and refers to the plain data.tar and to the .deb, which
-    is kept since mirrors drop old versions.  Settings: ``debian_mirror`` (the archive's address; None for the
-    one that apt uses), ``apt_folder`` (/etc/apt), ``offline``.
+    is kept since mirrors drop old versions.  Where it comes from, ``Access`` says.
     """
 
     name: ClassVar[str] = "deb"
@@ -49,13 +49,24 @@ class Deb(Stage):
     def _fetch(self, work: Engine) -> Descriptor:
         file = File(self.pin.size, self.pin.digest)
         kept = Descriptor(OCTET_STREAM, file.digest, file.size)
-        if work.store.has(kept):
+        if work.store.has(kept) or self._is_vendored(kept, work):
             return kept
         if work.access.offline:
             hint = "build once with the network"
             raise NetworkError(f"package {self.label()} is not in the store", hint=hint)
         mirror = find(work.access.debian_mirror, work.access.apt_folder)
         return fetch(work.store, url(mirror, self.pin.filename), file)
+
+    def _is_vendored(self, kept: Descriptor, work: Engine) -> bool:
+        """Store the package out of the access's folder, if it is there; PackageError if it is another one."""
+        folder = work.access.packages
+        path = folder / PurePath(self.pin.filename).name if folder else None
+        if path is None or not path.is_file():
+            return False
+        if work.store.put_file(path) != kept:
+            message = f"is not the package {self.label()} that the lock names"
+            raise PackageError(message, where=str(path), hint="run `moby vendor` again")
+        return True
 
 
 def package_tree(pin: Pin, work: Engine) -> Tree:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -23,7 +24,8 @@ from linuxkit_rules.oci.archive import ArchiveFiles, DockerArchive
 from linuxkit_rules.oci.image import choose, diff_ids, save
 from linuxkit_rules.oci.layout import Layout
 from linuxkit_rules.oci.manifest import LAYER, Platform
-from linuxkit_rules.oci.origin import Origin, copy_verified, read_verified
+from linuxkit_rules.oci.origin import Origin, copy_verified, read_verified, store_first
+from linuxkit_rules.oci.pins import HINT, ImagePin, PinnedImage
 from linuxkit_rules.oci.reference import ArchiveSource, LayoutSource, Reference
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.memory import Result
@@ -83,13 +85,16 @@ class ImageStage(Stage):
 class PullImage(ImageStage):
     """An image of a registry.  A tag is asked for once; what it meant then stays, until the store forgets it.
 
-    No inputs.
+    No inputs.  ``top`` is what a lock says that the reference means, which then holds its digest: nothing is
+    asked for that the store has.  ``pin`` is what the lock says of the image for ``arch``.
     """
 
     name: ClassVar[str] = "pull-image"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reference: str
     arch: str
+    top: Descriptor | None = None
+    pin: ImagePin | None = None
 
     def label(self) -> str:
         """What is fetched."""
@@ -98,18 +103,27 @@ class PullImage(ImageStage):
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Fetch, verify, normalise; raise ImageError or NetworkError."""
         with self.opened(inputs, work) as (origin, top):
-            return _bring(origin, top, self.arch, work, self.label())
+            return _bring(origin, top, self.arch, work, self.label(), self.pin)
 
     @contextmanager
     def opened(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
-        """Ask the registry what the reference means."""
-        with work.access.registry(Reference.parse(self.reference)) as registry:
-            yield registry, registry.resolve()
+        """Ask the registry what the reference means, unless a lock has said so."""
+        reference = Reference.parse(self.reference)
+        registry = partial(work.access.registry, reference)
+        if self.top:
+            with store_first(work.store, reference.repository, registry) as origin:
+                yield origin, self.top
+            return
+        with registry() as place, store_first(work.store, place.name, lambda: nullcontext(place)) as origin:
+            yield origin, place.resolve()
 
 
 @dataclass(frozen=True)
 class LayoutImage(ImageStage):
-    """The image or index ``digest`` of an OCI layout.  No inputs; where the layout lies does not matter."""
+    """The image or index ``digest`` of an OCI layout.  No inputs; where the layout lies does not matter.
+
+    ``pin`` is what a lock says of the image for ``arch``.
+    """
 
     name: ClassVar[str] = "layout-image"
     version: ClassVar[int] = 1
@@ -119,6 +133,7 @@ class LayoutImage(ImageStage):
     arch: str
     directory: Path = field(compare=False)
     reference: str = field(default="", compare=False)
+    pin: ImagePin | None = None
 
     def label(self) -> str:
         """What is fetched."""
@@ -127,7 +142,7 @@ class LayoutImage(ImageStage):
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Fetch, verify, normalise; raise ImageError or NetworkError."""
         with self.opened(inputs, work) as (origin, top):
-            return _bring(origin, top, self.arch, work, self.label())
+            return _bring(origin, top, self.arch, work, self.label(), self.pin)
 
     @contextmanager
     def opened(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
@@ -177,13 +192,17 @@ class Resolved:
 
 
 def resolve(
-    source: Reference | LayoutSource | ArchiveSource, arch: str, layouts: Sequence[Layout], base: Path
+    source: Reference | LayoutSource | ArchiveSource,
+    arch: str,
+    layouts: Sequence[Layout],
+    base: Path,
+    pinned: PinnedImage | None = None,
 ) -> Resolved:
     """Say which stage gives the image for Debian's architecture name ``arch``, at planning time.
 
-    A reference is looked for in ``layouts`` first, in their order, by its full name; else it comes from its
-    registry.  Relative paths start at ``base``.  Reads indexes of layouts only; raises ImageError where a
-    layout has no such image.
+    A reference is looked for in ``layouts`` first, in their order, by its full name, or by the digest that
+    ``pinned`` says that it means; else it comes from its registry.  Relative paths start at ``base``.  Reads
+    indexes of layouts only; raises ImageError where a layout has no such image, or another one than the lock.
     """
     if isinstance(source, ArchiveSource):
         stage = ArchiveImage(source.form, source.ref, arch, source.file)
@@ -191,29 +210,52 @@ def resolve(
     if isinstance(source, LayoutSource):
         layout = Layout.at(base / source.directory)
         return Resolved(_layout_image(layout, layout.find_ref(source.ref), arch, str(source)))
+    pin = pinned.platforms.get(str(Platform("linux", arch))) if pinned else None
+    wanted = source.with_digest(pinned.top.digest) if pinned else source
     for layout in layouts:
-        found = layout.find(source)
+        found = layout.find(wanted)
         if found is not None:
-            return Resolved(_layout_image(layout, found, arch, str(source)))
-    return Resolved(PullImage(str(source), arch))
+            return Resolved(replace(_layout_image(layout, found, arch, str(source)), pin=pin))
+    if pinned is None:
+        return Resolved(PullImage(str(source), arch))
+    _refuse_others(source, pinned, layouts)
+    return Resolved(PullImage(str(wanted), arch, pinned.top, pin))
+
+
+def _refuse_others(reference: Reference, pinned: PinnedImage, layouts: Sequence[Layout]) -> None:
+    """Raise ImageError where a layout has another image under a locked name than the one locked."""
+    for layout in layouts:
+        found = layout.find(reference)
+        if found is not None:
+            message = f"the layout has {found.digest} as {reference}, the lock {pinned.top.digest}"
+            raise ImageError(message, where=layout.name, hint=HINT)
 
 
 def _layout_image(layout: Layout, top: Descriptor, arch: str, reference: str) -> LayoutImage:
     return LayoutImage(top.digest, top.size, top.media_type, arch, Path(layout.name), reference)
 
 
-def _bring(origin: Origin, top: Descriptor, arch: str, work: Engine, where: str) -> Result:
-    """Fetch the image for ``linux/<arch>`` below ``top`` and store it in the one form."""
+def _bring(
+    origin: Origin, top: Descriptor, arch: str, work: Engine, where: str, pin: ImagePin | None = None
+) -> Result:
+    """Fetch the image for ``linux/<arch>`` below ``top`` and store it in the one form.
+
+    The documents that led to it are kept beside it, so that a lock made later asks for none of them again.
+    """
     platform = Platform("linux", arch)
-    manifest = choose(origin, top, platform, where)
-    config = read_verified(origin, manifest.config)
-    ids = diff_ids(config, manifest, platform, where)
+    chosen = choose(origin, top, platform, where)
+    if pin not in (None, chosen.pin):
+        raise ImageError("the lock says something else of this image", where=where, hint=HINT)
+    config = read_verified(origin, chosen.manifest.config)
+    ids = diff_ids(config, chosen.manifest, platform, where)
+    documents = tuple(work.store.put(data, item.media_type) for item, data in chosen.documents)
     stages = [
         FetchLayer(layer.digest, layer.size, diff_id, origin)
-        for layer, diff_id in zip(manifest.layers, ids, strict=True)
+        for layer, diff_id in zip(chosen.manifest.layers, ids, strict=True)
     ]
     contexts = [copy_context() for _ in stages]
     with ThreadPoolExecutor(WORKERS) as pool:
         results = pool.map(lambda context, stage: context.run(work.run, stage, {}), contexts, stages)
         layers = tuple(result.output for result in results)
-    return save(work.store, config, layers)
+    image = save(work.store, config, layers)
+    return Result(image.output, (*image.refers, *documents))

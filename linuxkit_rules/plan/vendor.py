@@ -1,0 +1,145 @@
+"""Vendoring: all that a build needs from elsewhere, in one folder for a machine without a network.
+
+The folder is an OCI image layout that holds each image under its reference, byte for byte as it is where it
+comes from, with a folder ``packages`` of Debian packages in it.  What it holds already stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+
+from linuxkit_rules.debian.lock import Pin
+from linuxkit_rules.digest import Descriptor, canonical_json
+from linuxkit_rules.errors import ImageError, StoreError
+from linuxkit_rules.formats.entry import Slice
+from linuxkit_rules.oci.layout import REF_NAME, Layout
+from linuxkit_rules.oci.manifest import Index, Member, Platform
+from linuxkit_rules.oci.reference import Reference, parse_source
+from linuxkit_rules.plan.graph import Step, blamed
+from linuxkit_rules.plan.written import replacing
+from linuxkit_rules.stages.access import PACKAGES
+from linuxkit_rules.stages.component import ComponentImage
+from linuxkit_rules.stages.deb import Deb
+from linuxkit_rules.stages.image import ImageStage, LayoutImage, PullImage
+from linuxkit_rules.stages.stage import Engine, Stage
+from linuxkit_rules.stages.whole import WholeImage, read_whole
+from linuxkit_rules.store.blobs import OCTET_STREAM
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the steps of a build take from elsewhere: images by reference, and packages."""
+
+    images: tuple[tuple[Reference, WholeImage, Step], ...]
+    packages: tuple[Pin, ...]
+
+
+def wanted(steps: Iterable[Step], arch: str) -> Wanted:
+    """Find out what ``steps``, and those below them, take from elsewhere for Debian's ``arch``.
+
+    Images in layouts and archives that the YAML names by their path are the user's own files.
+    """
+    images: dict[tuple[Reference, WholeImage], Step] = {}
+    packages: set[Pin] = set()
+    for step in _all(steps):
+        stage = step.stage
+        if isinstance(stage, ComponentImage):
+            packages.update(stage.pins)
+        source = stage.source if isinstance(stage, WholeImage) else stage
+        reference = _reference(source)
+        if reference and isinstance(source, ImageStage):
+            here = WholeImage(source, (Platform("linux", arch),), str(reference))
+            images.setdefault((reference, stage if isinstance(stage, WholeImage) else here), step)
+    return Wanted(
+        tuple((reference, whole, step) for (reference, whole), step in images.items()),
+        tuple(sorted(packages)),
+    )
+
+
+def vendor(want: Wanted, folder: Path, engine: Engine) -> None:
+    """Write what is wanted to ``folder``.
+
+    Raises NetworkError, ImageError or PackageError where something cannot be had, StoreError where the folder
+    cannot be written.
+    """
+    blobs = folder / "blobs" / "sha256"
+    members = _members(folder)
+    with _writing(folder):
+        blobs.mkdir(parents=True, exist_ok=True)
+        (folder / PACKAGES).mkdir(exist_ok=True)
+    for pin in want.packages:
+        engine.run(Deb(pin), {})
+        _copy(engine, Descriptor(OCTET_STREAM, pin.digest, pin.size), _package(folder, pin))
+    for reference, stage, step in want.images:
+        with blamed(step):
+            top, found = read_whole(engine.run(stage, {}, step.name).output, engine.store)
+        for blob in found:
+            _copy(engine, blob, blobs / blob.digest.hex)
+        members[str(reference)] = Member(top, None, {REF_NAME: str(reference)})
+    index = Index(tuple(member for _, member in sorted(members.items())))
+    _put(folder / "oci-layout", canonical_json({"imageLayoutVersion": "1.0.0"}))
+    _put(folder / "index.json", index.to_bytes())
+
+
+def _all(steps: Iterable[Step]) -> Iterator[Step]:
+    """Give ``steps`` and all below them, each once."""
+    seen: set[Step] = set()
+    todo = list(steps)[::-1]
+    while todo:
+        step = todo.pop()
+        if step not in seen:
+            seen.add(step)
+            yield step
+            todo += [item.source for item in step.inputs if isinstance(item.source, Step)][::-1]
+
+
+def _reference(stage: Stage | None) -> Reference | None:
+    """Give the name under which a build asks for the image: by tag where it has one."""
+    if not isinstance(stage, PullImage | LayoutImage):
+        return None
+    source = parse_source(stage.reference)
+    if not isinstance(source, Reference):
+        return None
+    return replace(source, digest=None) if source.tag else source
+
+
+def _members(folder: Path) -> dict[str, Member]:
+    """Give the images that the folder has, by name; raise ImageError where it is something else."""
+    if not (folder / "index.json").exists():
+        if folder.is_dir() and any(folder.iterdir()):
+            hint = "name a new folder, or one that `moby vendor` has made"
+            raise ImageError("is neither empty nor an OCI image layout", where=str(folder), hint=hint)
+        return {}
+    index = Layout.at(folder).index
+    return {
+        member.annotations.get(REF_NAME, str(member.descriptor.digest)): member for member in index.members
+    }
+
+
+def _package(folder: Path, pin: Pin) -> Path:
+    return folder / PACKAGES / PurePath(pin.filename).name
+
+
+def _copy(engine: Engine, blob: Descriptor, target: Path) -> None:
+    """Write a blob to ``target``, unless a file of its size is there."""
+    with _writing(target):
+        if target.exists() and target.stat().st_size == blob.size:
+            return
+        with replacing(target) as file:
+            engine.store.copy(Slice(blob.digest, 0, blob.size) if blob.size else b"", file)
+
+
+def _put(target: Path, data: bytes) -> None:
+    with _writing(target), replacing(target) as file:
+        file.write(data)
+
+
+@contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"cannot be written: {error.strerror}", where=str(place)) from error

@@ -1,0 +1,41 @@
+"""Files for the user, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from linuxkit_rules.errors import LinuxKitError
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[IO[bytes]]:
+    """Give a file that takes the place of ``target`` when the block ends well; OSError where it cannot."""
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, data: bytes, error: Callable[[str], LinuxKitError]) -> None:
+    """Have the file ``path`` hold ``data``; one that does stays untouched.
+
+    What ``error`` makes of the reason is raised where that fails.
+    """
+    try:
+        if path.is_file() and path.read_bytes() == data:
+            return
+        with replacing(path) as file:
+            file.write(data)
+    except OSError as fault:
+        raise error(fault.strerror or str(fault)) from None
