@@ -235,7 +235,9 @@ def test_layouts_are_locked_too(tmp_path: Path) -> None:
     moby(project, *BUILD, "--image-layout=two", "--image-layout=one", LINUXKIT_OFFLINE="1")
     assert built(project) == b"one"
     printed = moby(project, *BUILD, "--image-layout=two", status=1, LINUXKIT_OFFLINE="1")
-    assert f"tiny.yml:2:5: two: the layout has {two.digest} as docker.io/t/init:1, the lock" in printed
+    assert printed.startswith(
+        f"moby: tiny.yml:2:5: {tmp_path / 'two'}: the layout has {two.digest} as docker"
+    )
 
 
 def test_scons_reads_the_lock_and_notices_changes(project: Project, registry: str) -> None:  # noqa: F811

@@ -1,11 +1,16 @@
 """Keys for the guest and keys for us."""
 
+import os
+import socket
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from linuxkit_rules.run import terminal
 from linuxkit_rules.run.machine import Cd, Disk, Firmware, Kernel, Port
-from linuxkit_rules.run.terminal import Key, Keyboard, RunOptions, machine
+from linuxkit_rules.run.terminal import Key, Keyboard, RunOptions, Terminal, machine
 
 
 @pytest.mark.parametrize(
@@ -53,3 +58,32 @@ def test_a_kernel_is_no_disk(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     made = machine(RunOptions(str(tmp_path / "x"), disk=True))
     assert isinstance(made.medium, Kernel)
+
+
+class Deaf:
+    """A machine whose guest listens to the power button only when it is pressed for the third time."""
+
+    process = SimpleNamespace(returncode=0)
+
+    def __init__(self) -> None:
+        self.serial, self._guest = socket.socketpair()
+        self.presses = 0
+
+    def power_down(self) -> None:
+        self.presses += 1
+        if self.presses == 3:
+            self._guest.close()
+
+    def wait(self) -> str:
+        return "guest-shutdown"
+
+
+def test_the_power_button_is_pressed_until_the_guest_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "PRESS_AGAIN", 0.01)
+    deaf: Any = Deaf()
+    nobody, wake = os.open(os.devnull, os.O_RDWR), os.pipe()
+    os.write(wake[1], b"\x02")
+    assert Terminal(deaf, nobody, nobody, wake[0]).run() == 0
+    assert deaf.presses == 3
+    for file in (nobody, *wake):
+        os.close(file)

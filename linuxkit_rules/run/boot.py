@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from linuxkit_rules.errors import RunError
 from linuxkit_rules.run.machine import LOCALHOST, Machine
 from linuxkit_rules.run.qemu import Qemu
-from linuxkit_rules.run.running import Running, start
+from linuxkit_rules.run.running import PRESS_AGAIN, Running, start
 
 PATIENCE = 240.0
 """Seconds for one step: an emulated machine on a slow and busy host takes its time."""
 
 _PAUSE = 0.05  # seconds between connections
-_PRESS_AGAIN = 5.0  # seconds between presses of the power button
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ def power_off(running: Running, patience: float) -> None:
     The button is pressed again and again, as by a person: a guest may not listen to it yet.
     """
     deadline = time.monotonic() + patience
-    while not running.ended_within(min(_PRESS_AGAIN, patience)) and time.monotonic() < deadline:
+    while not running.ended_within(min(PRESS_AGAIN, patience)) and time.monotonic() < deadline:
         with contextlib.suppress(RunError):  # it may have just ended
             running.power_down()
     if not running.ended_within(0):

@@ -19,6 +19,9 @@ from linuxkit_rules.run.machine import Machine, argv
 from linuxkit_rules.run.monitor import Monitor
 from linuxkit_rules.run.qemu import Qemu
 
+PRESS_AGAIN = 5.0
+"""Seconds between presses of the power button, until the guest has powered off."""
+
 # Starts QEMU so that it dies with the thread that started it, even if that one is killed (prctl(2)).
 _LAUNCHER = """\
 import ctypes, os, signal, sys

@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import termios
+import time
 import tty
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from linuxkit_rules.errors import RunError
 from linuxkit_rules.run.artefacts import find
 from linuxkit_rules.run.machine import Cd, Disk, Firmware, Machine, Port
 from linuxkit_rules.run.qemu import Qemu
-from linuxkit_rules.run.running import Running, start
+from linuxkit_rules.run.running import PRESS_AGAIN, Running, start
 
 INTERRUPTED = 130
 """Exit status where the user did not wait for the guest to power off: as shells say SIGINT."""
@@ -97,8 +98,8 @@ def machine(options: RunOptions) -> Machine:
 def run(options: RunOptions, qemu: Qemu) -> int:
     """Boot, with the console on standard input and output, until the guest powers off; give the exit status.
 
-    Ctrl-C presses the power button; so do SIGTERM and SIGHUP; a second one stops at once.
-    Raise RunError where the machine does not start, or QEMU fails.
+    Ctrl-C presses the power button, again and again until the guest powers off; so do SIGTERM and SIGHUP; a
+    second one stops at once.  Raise RunError where the machine does not start, or QEMU fails.
     """
     with start(machine(options), qemu) as running, _raw(_STDIN), _signals() as wake:
         return Terminal(running, _STDIN, _STDOUT, wake).run()
@@ -119,6 +120,7 @@ class Terminal:
         self._reads = _in_foreground(keys)
         self._typed = b""
         self._leaving = False
+        self._again = 0.0
         self._quit = False
 
     def run(self) -> int:
@@ -130,9 +132,14 @@ class Terminal:
             # A guest may be slow to read, or never do it: keep watching its console and the signals.
             full = len(self._typed) > _TYPED_AHEAD
             reading = inputs - {self._keys} if full and not self._keyboard else inputs
-            readable, writable, _ = select.select(sorted(reading), [serial] if self._typed else [], [])
+            patience = max(self._again - time.monotonic(), 0) if self._leaving else None
+            readable, writable, _ = select.select(
+                sorted(reading), [serial] if self._typed else [], [], patience
+            )
             if writable:
                 self._pass_on()
+            if self._leaving and time.monotonic() >= self._again:
+                self._press()
             inputs.difference_update([file for file in readable if not self._carry(file)])
         return self._status()
 
@@ -168,6 +175,11 @@ class Terminal:
     def _leave(self) -> None:
         self._leaving = True
         _write(self._screen, b"\r\n[powering off; Ctrl-C again stops at once]\r\n")
+        self._press()
+
+    def _press(self) -> None:
+        """Press the power button, to be pressed again: a guest may not listen to it yet."""
+        self._again = time.monotonic() + PRESS_AGAIN
         with contextlib.suppress(RunError):  # it may have just ended
             self._running.power_down()
 
