@@ -56,7 +56,7 @@ def test_the_sconstruct_works(tmp_path: Path) -> None:
     assert "iso iso" in project.scons("-n", "out/tiny.iso")
 
 
-@pytest.mark.parametrize("command", ["build", "run", "lock", "schema"])
+@pytest.mark.parametrize("command", ["build", "run", "lock", "vendor", "schema"])
 def test_the_commands_explain_themselves(command: str) -> None:
     line = [sys.executable, "-m", "linuxkit_rules", command, "--help"]
     result = subprocess.run(line, capture_output=True, text=True, check=True)

@@ -55,10 +55,11 @@ def project(tmp_path: Path, registry: str) -> Project:  # noqa: F811 - the fixtu
     (root / "box.yml").write_text(YML.format(host=registry))
     blobs = Blobs()
     modules = tar(**{"lib/modules/1/modules.order": b""})
-    push(registry, blobs, blobs.image([tar(**{"kernel": b"K", "kernel.tar": modules})]), "v/kernel", "1")
-    images = [blobs.image([tar(init=b"i"), tar(a=b"1")], platform=item) for item in (AMD64, ARM64)]
-    index = blobs.index(Member(images[0], AMD64), Member(images[1], ARM64))
-    push(registry, blobs, index, "v/init", "1")
+    kernel = [tar(**{"kernel": b"K", "kernel.tar": modules})]
+    for name, layers in (("kernel", kernel), ("init", [tar(init=b"i"), tar(a=b"1")])):
+        images = [blobs.image(layers, platform=item) for item in (AMD64, ARM64)]
+        index = blobs.index(Member(images[0], AMD64), Member(images[1], ARM64))
+        push(registry, blobs, index, f"v/{name}", "1")
     return Project(root)
 
 

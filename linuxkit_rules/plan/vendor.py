@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from linuxkit_rules.debian.lock import Pin
@@ -97,13 +97,11 @@ def _all(steps: Iterable[Step]) -> Iterator[Step]:
 
 
 def _reference(stage: Stage | None) -> Reference | None:
-    """Give the name under which a build asks for the image: by tag where it has one."""
+    """Give the name under which a build asks for the image; None for one that the user has."""
     if not isinstance(stage, PullImage | LayoutImage):
         return None
     source = parse_source(stage.reference)
-    if not isinstance(source, Reference):
-        return None
-    return replace(source, digest=None) if source.tag else source
+    return source if isinstance(source, Reference) else None
 
 
 def _members(folder: Path) -> dict[str, Member]:

@@ -85,8 +85,8 @@ class ImageStage(Stage):
 class PullImage(ImageStage):
     """An image of a registry.  A tag is asked for once; what it meant then stays, until the store forgets it.
 
-    No inputs.  ``top`` is what a lock says that the reference means, which then holds its digest: nothing is
-    asked for that the store has.  ``pin`` is what the lock says of the image for ``arch``.
+    No inputs.  ``top`` is what a lock says that the reference means: then nothing is asked for that the store
+    has.  ``pin`` is what the lock says of the image for ``arch``.
     """
 
     name: ClassVar[str] = "pull-image"
@@ -219,7 +219,7 @@ def resolve(
     if pinned is None:
         return Resolved(PullImage(str(source), arch))
     _refuse_others(source, pinned, layouts)
-    return Resolved(PullImage(str(wanted), arch, pinned.top, pin))
+    return Resolved(PullImage(str(source), arch, pinned.top, pin))
 
 
 def _refuse_others(reference: Reference, pinned: PinnedImage, layouts: Sequence[Layout]) -> None:
