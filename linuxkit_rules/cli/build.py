@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from linuxkit_rules import host
 from linuxkit_rules.cli.numbers import positive
 from linuxkit_rules.cli.request import (
     STDIN,
@@ -25,6 +24,7 @@ from linuxkit_rules.errors import UsageError
 
 if TYPE_CHECKING:
     from linuxkit_rules.plan.image import Parts
+    from linuxkit_rules.stages.stage import Engine
 
 NAME = "build"
 HELP = "make images of YAML files"
@@ -61,7 +61,7 @@ def grammar(parser: argparse.ArgumentParser) -> None:
 def build(options: argparse.Namespace) -> int:
     """``moby build``: run SCons on the packaged SConstruct; or only print what it would work on."""
     from linuxkit_rules.scons.command import build as run_scons
-    from linuxkit_rules.scons.command import dry_run, planned
+    from linuxkit_rules.scons.command import dry_run, engine_of, planned
 
     if not options.dir or "/" in (options.name or ""):
         raise UsageError("--dir names a folder, --name a file in it", hint="leave --dir out for this folder")
@@ -69,7 +69,7 @@ def build(options: argparse.Namespace) -> int:
     request = request_of(options)
     text = stdin() if STDIN in options.files else None
     if options.explain is not None:
-        return _explain(options.explain, planned(request, text))
+        return _explain(options.explain, planned(request, text), engine_of(request))
     if not options.dry_run:
         return FAILED if run_scons(request, options.jobs, text) else 0
     merged, warnings = dry_run(request, text)
@@ -78,10 +78,10 @@ def build(options: argparse.Namespace) -> int:
     return show(merged)
 
 
-def _explain(key: str, parts: Parts) -> int:
+def _explain(key: str, parts: Parts, engine: Engine) -> int:
     """Print where each value of a container's config.json comes from."""
     from linuxkit_rules.plan.explain import explanation, text
 
-    rows = explanation(key, parts, host.engine())
+    rows = explanation(key, parts, engine)
     terminal = sys.stdout is not None and sys.stdout.isatty()
     return show(text(rows, shutil.get_terminal_size().columns if terminal else None))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from linuxkit_rules import host
 from linuxkit_rules.cli.request import STDIN, add_files, add_lock, add_settings, request_of, stdin
 from linuxkit_rules.cli.streams import tell
 
@@ -29,12 +28,12 @@ def vendor(options: argparse.Namespace) -> int:
     from linuxkit_rules.outputs.registry import steps_of
     from linuxkit_rules.plan.vendor import vendor as write
     from linuxkit_rules.plan.vendor import wanted
-    from linuxkit_rules.scons.command import planned
+    from linuxkit_rules.scons.command import engine_of, planned
 
     request = request_of(options)
     parts = planned(request, stdin() if STDIN in options.files else None)
     steps = steps_of(parts, request.formats)
     want = wanted(steps, parts.arch)
-    write(want, Path(options.folder), host.engine())
+    write(want, Path(options.folder), engine_of(request))
     tell(f"{len(want.images)} images and {len(want.packages)} packages are in {options.folder}")
     return 0

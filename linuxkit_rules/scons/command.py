@@ -32,6 +32,7 @@ from linuxkit_rules.scons.yamls import STDIN, chosen, mark_stdin, yaml_of
 
 if TYPE_CHECKING:
     from linuxkit_rules.plan.image import Parts
+    from linuxkit_rules.stages.stage import Engine
 
 _SCONSTRUCT = Path(__file__).with_name("SConstruct.moby")
 
@@ -155,6 +156,14 @@ def planned(request: Request, stdin: bytes | None = None) -> Parts:
         return plan(files, request.name, settings, Path.is_file, bases={STDIN: Path()})
 
 
+def engine_of(request: Request) -> Engine:
+    """Give an engine like the one that a build of the request would use, which reports nothing."""
+    from linuxkit_rules.stages.stage import Engine
+
+    site = site_of(_construction(request))
+    return Engine(site.store, access=site.engine.access)
+
+
 def lock_images(
     request: Request, arches: Sequence[str], output: Path, report: Callable[[str], None], stdin: bytes | None
 ) -> None:
@@ -164,11 +173,10 @@ def lock_images(
     """
     from linuxkit_rules.plan.locking import ARCHES, Locking, references
 
-    env = _construction(request)
-    settings = settings_of(choices_of(env))
+    settings = settings_of(choices_of(_construction(request)))
     with _readable(request, stdin) as files:
         named = references(files, settings, {file: Path(file).parent for file in files})
-    locking = Locking(site_of(env).engine, settings, tuple(arches) or ARCHES, report)
+    locking = Locking(engine_of(request), settings, tuple(arches) or ARCHES, report)
     before = locking.before(output)
     locking.write(locking.lock(named), output, before)
 
