@@ -107,6 +107,15 @@ class Store:
             self.usage.begun and state.st_size == descriptor.size and self.usage.keeps(path, state.st_mtime)
         )
 
+    def keeps_folder(self, path: Path) -> bool:
+        """Whether the folder ``path`` of the store is there; if so, it stays while this process runs."""
+        self.usage.begin()
+        try:
+            used = path.stat().st_mtime
+        except OSError:
+            return False
+        return self.usage.begun and self.usage.keeps(path, used)
+
     def open(self, digest: Digest) -> BinaryIO:
         """Open the blob for reading, verified; raise DamagedError where it is missing or has rotted."""
         file = self._open(digest)

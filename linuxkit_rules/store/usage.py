@@ -27,6 +27,7 @@ from linuxkit_rules.store.locks import READ_ONLY, held, is_held, lock, remove_fr
 GRAIN = 3600.0
 """Seconds by which a time of last use may be too old."""
 
+TOOLS = "tools"
 LEASES = "leases"
 GC_LOCK = "gc.lock"
 
