@@ -107,7 +107,7 @@ class Site:
 def site_of(env: Any) -> Site:
     """Give the site for the variables that say where things are; one for each choice and run."""
     return _site(
-        store_root(str(env["LINUXKIT_STORE"])),
+        store_root(str(env["LINUXKIT_STORE"]), base=Path(env.Dir("#").get_abspath())),
         str(env["LINUXKIT_TRACE"]),
         tuple((name, str(env[name])) for name in _FETCHING),
     )

@@ -38,13 +38,13 @@ class Locks:
     def exclusive(self, name: str) -> Iterator[None]:
         """Hold the lock ``name``; wait while another thread or process does.  Raises OSError."""
         with self._among_threads(name):
-            number = _locked(self._folder / name)
+            number, locked = _acquired(self._folder / name, fcntl.LOCK_EX)
             try:
                 yield
             finally:
-                if number is not None:
+                if locked:
                     (self._folder / name).unlink(missing_ok=True)
-                    os.close(number)
+                os.close(number)
 
     @contextlib.contextmanager
     def _among_threads(self, name: str) -> Iterator[None]:
@@ -64,21 +64,19 @@ class Locks:
                     self._threads[name] = lock, users - 1
 
 
-def _locked(path: Path) -> int | None:
-    """Give a descriptor that holds ``path``; None where the file system has no locks."""
+def _acquired(path: Path, how: int) -> tuple[int, bool]:
+    """Give a descriptor of ``path``, made where missing, and whether it could be locked.  Waits."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(number, fcntl.LOCK_EX)
-        except OSError as error:
+            locked = lock(number, how)
+        except BaseException:
             os.close(number)
-            if error.errno in UNSUPPORTED:
-                return None
             raise
-        if is_at(number, path):
-            return number
-        os.close(number)  # its holder removed it, or a sweep did
+        if not locked or is_at(number, path):
+            return number, locked
+        os.close(number)  # who held it has removed it
 
 
 def is_at(number: int, path: Path) -> bool:
@@ -93,9 +91,9 @@ def is_at(number: int, path: Path) -> bool:
 @contextlib.contextmanager
 def held(path: Path, shared: bool = False) -> Iterator[bool]:
     """Hold a lock on the file ``path``, which stays; False where there can be none.  Raises OSError."""
-    number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    number, locked = _acquired(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     try:
-        yield lock(number, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield locked
     finally:
         os.close(number)
 
