@@ -29,6 +29,7 @@ from linuxkit_rules.scons.image import memo_of
 from linuxkit_rules.scons.settings import choices_of, settings_of
 from linuxkit_rules.scons.yamls import STDIN, chosen, mark_stdin, yaml_of
 from linuxkit_rules.store.locks import READ_ONLY, held
+from linuxkit_rules.store.survey import PLACE
 from linuxkit_rules.store.usage import cannot_write
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def build(request: Request, jobs: int, stdin: bytes | None = None) -> int:
     for the first.
     """
     command = [sys.executable, "-m", "SCons", "-Q", "-f", str(_SCONSTRUCT), "--no-site-dir", f"-j{jobs}"]
-    with _alone(Path(request.state)):
+    with _alone(Path(request.state), Path(request.folder).absolute()):
         if stdin is not None:
             request = dataclasses.replace(request, stdin=_kept(stdin, Path(request.state) / "stdin"))
         argument = json.dumps(dataclasses.asdict(request))
@@ -75,11 +76,16 @@ def build(request: Request, jobs: int, stdin: bytes | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _alone(state: Path) -> Iterator[None]:
-    """Hold the lock of an image's notes; in a store that may only be read there is nothing to hold."""
+def _alone(state: Path, folder: Path) -> Iterator[None]:
+    """Hold the lock of an image's notes, which name the outputs' ``folder`` for ``moby store gc``.
+
+    In a store that may only be read there is nothing to hold.
+    """
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(held(state / "lock"))
+            if not (state / PLACE).exists():
+                (state / PLACE).write_bytes(os.fsencode(folder))
         except OSError as error:
             if error.errno not in READ_ONLY or not state.is_dir():
                 raise cannot_write(state, error, "make the store") from error

@@ -200,7 +200,8 @@ class _Steps:
 def memo_of(env: Any) -> Memo:
     """Give the memo in the store; a run that builds nothing (-n, -q, -c) leaves no trace in it."""
     keep = not any(env.GetOption(option) for option in ("no_exec", "question", "clean"))
-    return Memo(site_of(env).store.root, keep)
+    store = site_of(env).store
+    return Memo(store.root, keep, store.usage.keeps)
 
 
 def warn(warnings: Sequence[str]) -> None:
