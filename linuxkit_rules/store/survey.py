@@ -70,10 +70,11 @@ class Survey:
 
 def survey(root: Path) -> Survey:
     """Look at the store at ``root``; what others remove meanwhile is not in it.  Raises OSError."""
-    blobs = {item.path.name: item for item in _files(root / "blobs" / "sha256")}
+    # Entries first: the blobs of one that a build writes meanwhile are there already.
+    entries = tuple(Remembered(item, _entry(item.path)) for item in _files(root / ENTRIES))
     return Survey(
-        entries=tuple(Remembered(item, _entry(item.path)) for item in _files(root / ENTRIES)),
-        blobs=blobs,
+        entries=entries,
+        blobs={item.path.name: item for item in _files(root / "blobs" / "sha256")},
         tools=tuple(_folders(root / TOOLS)),
         plans=tuple(item for item in _files(root / PLANS)),
         builds=tuple(_folders(root / BUILDS)),
