@@ -45,6 +45,19 @@ class StoreError(LinuxKitError):
     """The content store lacks a blob or cannot be written."""
 
 
+class DamagedError(StoreError):
+    """The blob ``digest`` (``sha256:<hex>``) has gone from the store, or has rotted and been dropped.
+
+    Whatever made it can make it again.
+    """
+
+    def __init__(
+        self, message: str, *, digest: str, where: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, where=where, hint=hint)
+        self.digest = digest
+
+
 class ImageError(LinuxKitError):
     """A container image cannot be found, or is not what its manifest says."""
 

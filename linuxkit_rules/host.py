@@ -43,12 +43,15 @@ def checked_arch(text: str) -> str:
     return arch
 
 
-def store_root(text: str, environment: Mapping[str, str] = os.environ) -> Path:
-    """Give the store's folder: ``text``, or the user's cache folder (XDG base directory specification)."""
+def store_root(text: str, environment: Mapping[str, str] = os.environ, base: Path = Path()) -> Path:
+    """Give the store's folder: ``text``, or the user's cache folder (XDG base directory specification).
+
+    A relative path counts from ``base``; in SCons, which changes folders, from the SConstruct's.
+    """
     if text:
-        return Path(text).expanduser().absolute()
-    base = environment.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "linuxkit_rules"
+        return (base / Path(text).expanduser()).absolute()
+    cache = environment.get("XDG_CACHE_HOME", "")
+    return (Path(cache) if cache.startswith("/") else Path.home() / ".cache") / "linuxkit_rules"
 
 
 def engine(environment: Mapping[str, str] = os.environ) -> Engine:

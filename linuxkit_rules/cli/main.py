@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from linuxkit_rules.cli import build, lock, run, schema, vendor
+from linuxkit_rules.cli import build, lock, run, schema, store, vendor
 from linuxkit_rules.cli.streams import FAILED, open_standard_streams
 from linuxkit_rules.errors import LinuxKitError
 
 INTERRUPTED = 130
-_COMMANDS = (build, run, lock, vendor, schema)
+_COMMANDS = (build, run, lock, vendor, store, schema)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

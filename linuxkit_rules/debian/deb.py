@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -43,8 +44,7 @@ class _Window(io.RawIOBase):
 
 def unpack_data(store: Store, deb: Digest) -> Descriptor:
     """Store the package's data.tar uncompressed; raise FormatError where ``deb`` is no proper package."""
-    path = store.path(deb)
-    with path.open("rb") as file, _data(file, path.stat().st_size) as data, store.writer() as writer:
+    with store.open(deb) as file, _data(file) as data, store.writer() as writer:
         while block := data.read(_BLOCK):
             if writer.size + len(block) > _MOST:
                 raise FormatError(f"the package's files take more than {_MOST} bytes")
@@ -53,9 +53,9 @@ def unpack_data(store: Store, deb: Digest) -> Descriptor:
 
 
 @contextlib.contextmanager
-def _data(file: BinaryIO, size: int) -> Iterator[BinaryIO]:
+def _data(file: BinaryIO) -> Iterator[BinaryIO]:
     """Open the member data.tar.* for reading, decompressed."""
-    members = list(ar.read(file, size))
+    members = list(ar.read(file, os.fstat(file.fileno()).st_size))
     if not members or members[0].name != _VERSION:
         raise FormatError("the package does not begin with debian-binary")
     file.seek(members[0].offset)

@@ -28,12 +28,15 @@ class _TryAgainError(Exception):
 def fetch(store: Store, url: str, file: File, sleep: Callable[[float], None] = time.sleep) -> Descriptor:
     """Store the file at ``url``, which must have the size and digest of ``file``.
 
-    Faults of the network are tried again a few times.  Raises NetworkError where the file cannot be had and
+    While one thread or process fetches it, others that want it wait.  Faults of the network are tried again a
+    few times.  Raises NetworkError where the file cannot be had and
     PackageError where it is not the one that was asked for.
     """
     wanted = Descriptor(OCTET_STREAM, file.digest, file.size)
     if not store.has(wanted):
-        _patiently(lambda: _stream(store, url, wanted), url, sleep)
+        with store.exclusive(f"blob-{wanted.digest.hex}"):
+            if not store.has(wanted):
+                _patiently(lambda: _stream(store, url, wanted), url, sleep)
     return wanted
 
 

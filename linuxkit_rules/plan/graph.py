@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from linuxkit_rules.digest import Descriptor, canonical_json
-from linuxkit_rules.errors import ErrorList, LinuxKitError, SpecError
+from linuxkit_rules.errors import DamagedError, ErrorList, LinuxKitError, SpecError
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.memory import Result
 
@@ -104,15 +104,30 @@ def _blamed(error: LinuxKitError, step: Step) -> LinuxKitError:
 
 
 def realise(step: Step, engine: Engine, done: dict[Step, Result] | None = None) -> Result:
-    """Run ``step`` and what it needs, in this thread; ``done`` keeps what was run, to share between calls."""
+    """Run ``step`` and what it needs, in this thread; ``done`` keeps what was run, to share between calls.
+
+    A blob that turns out to be lost or rotten on the way is made again by the step that made it.
+    """
     results = {} if done is None else done
+    lost: set[str] = set()
+    while True:
+        try:
+            return _realised(step, engine, results)
+        except DamagedError as error:
+            if error.digest in lost:
+                raise
+            lost.add(error.digest)
+            results.clear()
+
+
+def _realised(step: Step, engine: Engine, results: dict[Step, Result]) -> Result:
     if step not in results:
         pairs = (
             (
                 item.role,
                 ingest(item.source, engine)
                 if isinstance(item.source, LocalFile)
-                else realise(item.source, engine, results).output,
+                else _realised(item.source, engine, results).output,
             )
             for item in step.inputs
         )

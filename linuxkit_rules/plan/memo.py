@@ -7,6 +7,7 @@ by content and not by time.  A memo that is missing, damaged or of other code is
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -73,11 +74,17 @@ class Evidence:
 
 
 class Memo:
-    """Answers kept below the folder ``root`` of a store; ``keep=False`` writes nothing."""
+    """Answers kept below the folder ``root`` of a store; ``keep=False`` writes nothing.
 
-    def __init__(self, root: Path, keep: bool = True) -> None:
+    ``used`` hears which file is used, and when that was so before, in seconds since 1970.
+    """
+
+    def __init__(
+        self, root: Path, keep: bool = True, used: Callable[[Path, float], object] = lambda path, time: None
+    ) -> None:
         self._folder = root / "plans"
         self._keep = keep
+        self._used = used
 
     def recall(self, question: str, exists: Callable[[Path], bool] = Path.exists) -> Memory | None:
         """Give what was kept under ``question``, or None where it is not known or no longer sure."""
@@ -90,9 +97,11 @@ class Memo:
             return None
         if value["code"] != fingerprint() or value["question"] != question:
             return None
-        return (
-            Memory(value["answer"], value["evidence"]["there"]) if _holds(value["evidence"], exists) else None
-        )
+        if not _holds(value["evidence"], exists):
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            self._used(self._path(question), self._path(question).stat().st_mtime)
+        return Memory(value["answer"], value["evidence"]["there"])
 
     def keep(self, question: str, answer: Any, evidence: Evidence) -> None:
         """Keep ``answer``, a JSON value; where that cannot be done, nothing is kept."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,14 +11,23 @@ from pathlib import Path
 from typing import IO
 
 from linuxkit_rules.errors import LinuxKitError
+from linuxkit_rules.store.locks import lock, remove_free
 
 
 @contextmanager
 def replacing(target: Path) -> Iterator[IO[bytes]]:
-    """Give a file that takes the place of ``target`` when the block ends well; OSError where it cannot."""
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+    """Give a file that takes the place of ``target`` when the block ends well; OSError where it cannot.
+
+    What a killed process has left of such a file is removed.
+    """
+    prefix = f".{target.name}.moby-"
+    for left in target.parent.iterdir():
+        if left.name.startswith(prefix):
+            remove_free(left)
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=prefix, delete=False) as file:
         temporary = Path(file.name)
         try:
+            lock(file.fileno(), fcntl.LOCK_EX)
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -7,6 +7,8 @@ actions sign themselves by the stage's name and version; parameters are ``Value`
 from __future__ import annotations
 
 import json
+import os
+import sys
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +19,7 @@ import SCons.Errors
 from SCons.Action import _ActionAction
 
 from linuxkit_rules.digest import Descriptor, canonical_json
-from linuxkit_rules.errors import FormatError, LinuxKitError, StoreError
+from linuxkit_rules.errors import DamagedError, FormatError, LinuxKitError, StoreError
 from linuxkit_rules.formats.entry import Slice
 from linuxkit_rules.plan.written import replacing
 from linuxkit_rules.scons.settings import Site
@@ -107,8 +109,11 @@ class RunStage(Action):
         pairs = zip((item.role for item in step.inputs), sources, strict=False)
         inputs = gather((role, self._read(node, job.site)) for role, node in pairs)
         with blamed(step):
-            result = engine.run(step.stage, inputs, step.name)
-        Path(targets[0].get_abspath()).write_bytes(encode(result))
+            try:
+                result = engine.run(step.stage, inputs, step.name)
+            except DamagedError as error:
+                result = remade(job, error)
+        write(Path(targets[0].get_abspath()), encode(result))
 
     @staticmethod
     def _read(node: Node, site: Site) -> Descriptor:
@@ -131,10 +136,15 @@ class Deliver(Action):
         return b"deliver/1"
 
     def work(self, targets: Sequence[Node], sources: Sequence[Node], env: Any) -> None:
-        """Copy, then rename over the target."""
-        site: Site = targets[0].attributes.linuxkit_site
-        result = decode(Path(sources[0].get_abspath()).read_bytes())
-        deliver(site.engine.store, result.output, Path(targets[0].get_abspath()))
+        """Note what is delivered, copy, then rename over the target."""
+        attributes = targets[0].attributes
+        store, target = attributes.linuxkit_site.engine.store, Path(targets[0].get_abspath())
+        blob = decode(Path(sources[0].get_abspath()).read_bytes()).output
+        write(Path(attributes.linuxkit_note.get_abspath()), str(blob.digest).encode(), sync=True)
+        try:
+            deliver(store, blob, target)
+        except DamagedError as error:
+            deliver(store, remade(sources[0].attributes.linuxkit_job, error).output, target)
 
 
 class Discard(Action):
@@ -166,6 +176,14 @@ class Generate(Action):
         make([Path(node.get_abspath()) for node in targets])
 
 
+def remade(job: Job, lost: DamagedError) -> Result:
+    """Make what ``job`` gives from the bottom up, and with it what was lost on the way."""
+    from linuxkit_rules.plan.graph import realise
+
+    print(f"note: {lost.message}: it is made again", file=sys.stderr, flush=True)
+    return realise(job.step(), job.site.engine)
+
+
 def deliver(store: Store, blob: Descriptor, target: Path) -> None:
     """Copy a blob to ``target``, which changes in one step; raise StoreError where that cannot be done."""
     try:
@@ -173,6 +191,18 @@ def deliver(store: Store, blob: Descriptor, target: Path) -> None:
             store.copy(Slice(blob.digest, 0, blob.size), file)
     except OSError as error:
         raise StoreError(f"cannot write the output: {error.strerror}", where=str(target)) from error
+
+
+def write(path: Path, data: bytes, *, sync: bool = False) -> None:
+    """Write a small file of SCons's notes; raise StoreError where that cannot be done."""
+    try:
+        with path.open("wb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError as error:
+        raise StoreError(f"cannot write: {error.strerror}", where=str(path)) from error
 
 
 def encode(result: Result) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -29,6 +28,9 @@ from linuxkit_rules.scons import tool
 from linuxkit_rules.scons.image import memo_of
 from linuxkit_rules.scons.settings import choices_of, settings_of, site_of
 from linuxkit_rules.scons.yamls import STDIN, chosen, mark_stdin, yaml_of
+from linuxkit_rules.store.locks import READ_ONLY, held
+from linuxkit_rules.store.survey import PLACE
+from linuxkit_rules.store.usage import cannot_write
 
 if TYPE_CHECKING:
     from linuxkit_rules.plan.image import Parts
@@ -65,20 +67,30 @@ def build(request: Request, jobs: int, stdin: bytes | None = None) -> int:
     ``stdin`` is what the file ``-`` stands for.  A second build of the same image in the same folder waits
     for the first.
     """
-    try:
-        Path(request.state).mkdir(parents=True, exist_ok=True)
-        lock = (Path(request.state) / "lock").open("a")
-    except OSError as error:
-        message = f"cannot make the store: {error.strerror}"
-        raise StoreError(message, where=request.state, hint="set LINUXKIT_STORE") from error
     command = [sys.executable, "-m", "SCons", "-Q", "-f", str(_SCONSTRUCT), "--no-site-dir", f"-j{jobs}"]
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _alone(Path(request.state), Path(request.folder).absolute()):
         if stdin is not None:
             request = dataclasses.replace(request, stdin=_kept(stdin, Path(request.state) / "stdin"))
         argument = json.dumps(dataclasses.asdict(request))
         with subprocess.Popen([*command, f"request={argument}"], env=_environment()) as process:
             return _wait(process)
+
+
+@contextlib.contextmanager
+def _alone(state: Path, folder: Path) -> Iterator[None]:
+    """Hold the lock of an image's notes, which name the outputs' ``folder`` for ``moby store gc``.
+
+    In a store that may only be read there is nothing to hold.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(state / "lock"))
+            if not (state / PLACE).exists():
+                (state / PLACE).write_bytes(os.fsencode(folder))
+        except OSError as error:
+            if error.errno not in READ_ONLY or not state.is_dir():
+                raise cannot_write(state, error, "make the store") from error
+        yield
 
 
 def _kept(stdin: bytes, folder: Path) -> str:

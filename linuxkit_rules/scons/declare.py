@@ -1,11 +1,17 @@
 """Tasks become targets: each task a small descriptor file, each output a real file.
 
-A task that two images share is declared once.  A descriptor whose blobs have left the store is always
-rebuilt.
+A task that two images share is declared once.
+
+SCons writes its notes when it ends, and believes that a file is as they say.  After a run that was killed
+that is not so: the file may be newer than the notes.  So a descriptor counts only where it has the bytes that
+the notes tell, and the store all blobs that it names; an output only where the digest that was noted before
+it was delivered is that of its descriptor.  All else is built again, mostly from memory.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 from SCons.Builder import Builder
 from SCons.CacheDir import CacheDir
 from SCons.Environment import OverrideEnvironment
+from SCons.Util import hash_signature
 
 from linuxkit_rules.errors import FormatError, UsageError
 from linuxkit_rules.scons.actions import Deliver, Discard, Job, Node, RunStage, decode
 from linuxkit_rules.scons.settings import Site
-from linuxkit_rules.store.memory import Memory
+from linuxkit_rules.store.memory import Memory, Result
 
 if TYPE_CHECKING:
     from linuxkit_rules.plan.graph import Step
@@ -71,6 +78,7 @@ class Declarations:
         self._site = site
         self._memory = Memory(site.store)
         self._nodes: dict[tuple[str, tuple[Node, ...]], Node] = {}
+        self._results: dict[Node, Result | None] = {}
         self._taken: set[str] = set()
         self._owners: dict[Node, str] = {}
 
@@ -86,10 +94,17 @@ class Declarations:
 
     def output(self, draft: Draft, target: Node, number: int) -> Node:
         """Declare that ``target`` is a copy of what the task ``number`` gives."""
-        (node,) = _deliver(draft.env, target=target, source=[self._task(draft, number)])
+        task = self._task(draft, number)
+        (node,) = _deliver(draft.env, target=target, source=[task])
+        note = note_of(draft, target)
         node.attributes.linuxkit_site = self._site
+        node.attributes.linuxkit_note = note
         node.set_precious()
         node.set_nocache()
+        draft.env.Clean(node, note)
+        result = self._results[task]
+        if result is None or noted(note) not in (None, str(result.output.digest)):
+            node.set_always_build()
         return node
 
     def together(self, draft: Draft, outputs: Mapping[Node, int]) -> None:
@@ -129,7 +144,8 @@ class Declarations:
         (node,) = _run_stage(draft.env, target=target, source=[*sources, draft.env.Value(task.recipe)])
         node.attributes.linuxkit_job = Job(task, lambda: draft.step(number), self._site)
         node.set_nocache()
-        if not self._whole(Path(node.get_abspath())):
+        self._results[node] = self._trusted(node)
+        if self._results[node] is None:
             node.set_always_build()
         return node
 
@@ -142,25 +158,61 @@ class Declarations:
         self._taken.add(f"{folder}/{candidate}")
         return candidate
 
-    def _whole(self, path: Path) -> bool:
-        """Whether the descriptor at ``path`` may be trusted, or is not there, so that SCons builds it."""
+    def _trusted(self, node: Node) -> Result | None:
+        """Give what a descriptor target says, or None where it has to be built whatever SCons thinks."""
         try:
-            return self._memory.whole(decode(path.read_bytes()))
-        except FileNotFoundError:
-            return True
+            data = Path(node.get_abspath()).read_bytes()
+            result = decode(data)
         except (OSError, FormatError):
-            return False
+            return None
+        csig = getattr(stored(node).ninfo, "csig", None)
+        if csig is not None and csig != hash_signature(data):
+            return None
+        return result if self._memory.whole(result) else None
 
 
-def is_delivered(target: Node) -> bool:
-    """Whether the file ``target`` is what an earlier run of SCons built, and not one of the user's own."""
-    stored = target.get_stored_info()
+def note_of(draft: Draft, target: Node) -> Node:
+    """Give the file that says which digest was delivered to ``target`` last."""
+    return draft.folder.File(f"delivered-{target.name}")
+
+
+def noted(note: Node) -> str | None:
+    """Give the digest that was delivered last, or None where that is not known."""
+    try:
+        return Path(note.get_abspath()).read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+
+
+def is_delivered(target: Node, note: Node) -> bool:
+    """Whether the file ``target`` is what an earlier run of SCons built, and not one of the user's own.
+
+    SCons's notes tell; after a run that was killed, the digest that was noted.
+    """
+    if is_recorded(target):
+        return True
+    digest, path = noted(note), Path(target.get_abspath())
+    if digest is None or path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == digest
+
+
+def is_recorded(target: Node) -> bool:
+    """Whether the file ``target`` is there as SCons's notes say that it was built."""
+    info = stored(target)
     try:
         found = Path(target.get_abspath()).lstat()
     except OSError:
         return False
-    built = bool(getattr(stored.binfo, "bsources", None))
-    return built and (stored.ninfo.timestamp, stored.ninfo.size) == (int(found.st_mtime), found.st_size)
+    built = bool(getattr(info.binfo, "bsources", None))
+    return built and (info.ninfo.timestamp, info.ninfo.size) == (int(found.st_mtime), found.st_size)
+
+
+def stored(node: Node) -> Any:
+    """Give SCons's notes on a file.  It opens them by a path from its top folder, wherever it is reading."""
+    with contextlib.chdir(node.fs.Top.get_abspath()):
+        return node.get_stored_info()
 
 
 _declarations: dict[int, Declarations] = {}

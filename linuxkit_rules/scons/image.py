@@ -13,7 +13,7 @@ from linuxkit_rules.errors import LinuxKitError, SpecError, UsageError
 from linuxkit_rules.plan.memo import Evidence, Memo, fingerprint
 from linuxkit_rules.plan.outline import Outline, outline
 from linuxkit_rules.scons.actions import Generate, Node, deliver
-from linuxkit_rules.scons.declare import STATE, Draft, declarations, is_delivered
+from linuxkit_rules.scons.declare import STATE, Draft, declarations, is_delivered, is_recorded, note_of
 from linuxkit_rules.scons.formats import Formats
 from linuxkit_rules.scons.settings import choices_of, settings_of, site_of
 from linuxkit_rules.scons.yamls import Yaml, yaml_of
@@ -61,7 +61,7 @@ class Image:
         }
         self._declared.together(draft, outputs)
         for suffix, target in targets.items():
-            if suffix not in tasks and is_delivered(target):
+            if suffix not in tasks and is_delivered(target, note_of(draft, target)):
                 self._declared.discard(draft, target, outputs)
         return list(outputs)
 
@@ -174,6 +174,8 @@ class Image:
         nodes: list[Node] = builder(self._env, target=list(targets.values()), source=sources)
         for node in nodes:
             node.attributes.linuxkit_make = make
+            if not is_recorded(node):  # a run that made it was killed, or somebody has changed it
+                node.set_always_build()
         self._env.Precious(nodes)
         self._env.NoCache(nodes)
         return nodes
@@ -198,7 +200,8 @@ class _Steps:
 def memo_of(env: Any) -> Memo:
     """Give the memo in the store; a run that builds nothing (-n, -q, -c) leaves no trace in it."""
     keep = not any(env.GetOption(option) for option in ("no_exec", "question", "clean"))
-    return Memo(site_of(env).store.root, keep)
+    store = site_of(env).store
+    return Memo(store.root, keep, store.usage.keeps)
 
 
 def warn(warnings: Sequence[str]) -> None:

@@ -116,7 +116,8 @@ def site_of(env: Any) -> Site:
     vendor = env["LINUXKIT_VENDOR"]
     fetching = {name: str(env[name]) for name in _FETCHING}
     fetching["LINUXKIT_VENDOR"] = str(env.Dir(vendor).get_abspath()) if vendor else ""
-    return _site(store_root(str(env["LINUXKIT_STORE"])), str(env["LINUXKIT_TRACE"]), tuple(fetching.items()))
+    root = store_root(str(env["LINUXKIT_STORE"]), base=Path(env.Dir("#").get_abspath()))
+    return _site(root, str(env["LINUXKIT_TRACE"]), tuple(fetching.items()))
 
 
 @functools.cache

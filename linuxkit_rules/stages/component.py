@@ -91,7 +91,8 @@ class ComponentImage(Stage):
                 layers = [*self._layers(target, trees, work.store), overlay]
         except LinuxKitError as error:
             place = f"component {self.component.image}" + (f", {error.where}" if error.where else "")
-            raise type(error)(error.message, where=place, hint=error.hint) from error
+            error.where = place
+            raise
         written = [
             (layer.origin, write_layer(layer.entries, work.store)) for layer in layers if layer.entries
         ]

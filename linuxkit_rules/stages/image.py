@@ -15,7 +15,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import BinaryIO, ClassVar, Literal
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import FormatError, ImageError, StoreError
@@ -24,10 +24,12 @@ from linuxkit_rules.oci.archive import ArchiveFiles, DockerArchive
 from linuxkit_rules.oci.image import choose, diff_ids, save
 from linuxkit_rules.oci.layout import Layout
 from linuxkit_rules.oci.manifest import LAYER, Platform
-from linuxkit_rules.oci.origin import Origin, copy_verified, read_verified, store_first
+from linuxkit_rules.oci.origin import Origin, copy_verified, store_first
 from linuxkit_rules.oci.pins import HINT, ImagePin, PinnedImage
 from linuxkit_rules.oci.reference import ArchiveSource, LayoutSource, Reference
+from linuxkit_rules.stages.obtain import document, obtain
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
+from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
 
 WORKERS = 4
@@ -55,18 +57,34 @@ class FetchLayer(Stage):
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Fetch, verify, unpack, verify; raise ImageError or NetworkError."""
         where = f"{self.origin.name}: layer {self.digest}"
-        with work.store.scratch() as path, path.open("w+b") as packed:
-            copy_verified(self.origin, Descriptor(LAYER, self.digest, self.size), packed)
+        with self._packed(work.store) as packed, work.store.writer() as writer:
+            try:
+                for piece in decompressed(packed):
+                    writer.write(piece)
+                return Result(writer.commit(LAYER, self.diff_id))
+            except FormatError as error:
+                raise ImageError(error.message, where=where) from error
+            except StoreError as error:
+                raise ImageError(f"unpacked, {error.message}", where=where) from error
+
+    @contextmanager
+    def _packed(self, store: Store) -> Iterator[BinaryIO]:
+        """Open the layer as it is where it comes from.
+
+        What a registry gave stays in the store, though no entry names it: another process may want it as it
+        is, for a volume that holds the image.  ``gc`` drops it.
+        """
+        layer = Descriptor(LAYER, self.digest, self.size)
+        if not isinstance(self.origin, (Layout, DockerArchive)):
+            obtain(self.origin, layer, store)
+        if store.has(layer):
+            with store.open(layer.digest) as packed:
+                yield packed
+            return
+        with store.scratch() as path, path.open("w+b") as packed:
+            copy_verified(self.origin, layer, packed)
             packed.seek(0)
-            with work.store.writer() as writer:
-                try:
-                    for piece in decompressed(packed):
-                        writer.write(piece)
-                    return Result(writer.commit(LAYER, self.diff_id))
-                except FormatError as error:
-                    raise ImageError(error.message, where=where) from error
-                except StoreError as error:
-                    raise ImageError(f"unpacked, {error.message}", where=where) from error
+            yield packed
 
 
 @dataclass(frozen=True)
@@ -246,7 +264,7 @@ def _bring(
     chosen = choose(origin, top, platform, where)
     if pin not in (None, chosen.pin):
         raise ImageError("the lock says something else of this image", where=where, hint=HINT)
-    config = read_verified(origin, chosen.manifest.config)
+    config = document(origin, chosen.manifest.config, work.store)
     ids = diff_ids(config, chosen.manifest, platform, where)
     documents = tuple(work.store.put(data, item.media_type) for item, data in chosen.documents)
     stages = [

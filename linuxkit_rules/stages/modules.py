@@ -76,16 +76,16 @@ class Modules(PackingStage):
         index = work.run(Unpack(), {"layer": [copy_member(image, self.member, work, self.shown)]})
         entries = load(work.store, index.output)
         if self.roots is None:
-            entries = list(flatten([entries]).values())
+            entries = tuple(flatten([entries]).values())
         else:
             known = _known(work, index.output, entries)
-            entries = list(self._entries(entries, known, self.roots, Contents(work.store)))
+            entries = tuple(self._entries(entries, known, self.roots, Contents(work.store)))
         merged = _is_merged(inputs.get("init", ()), work)
         placed = _placed(entries, merged=merged, keep_times=self.roots is None)
         return Result(self.packed(placed, work.store))
 
     def _entries(
-        self, entries: list[Entry], known: KernelModules, roots: tuple[str, ...], contents: Contents
+        self, entries: tuple[Entry, ...], known: KernelModules, roots: tuple[str, ...], contents: Contents
     ) -> Iterator[Entry]:
         """Give the segment's files and links; directories above them are left to ``_placed``."""
         base = _base(entries)
@@ -123,7 +123,7 @@ def _read(entry: Entry, contents: Contents) -> Module:
         raise ImageError(error.message, where=f"kernel module {entry.path}") from None
 
 
-def _known(work: Engine, index: Descriptor, entries: list[Entry]) -> KernelModules:
+def _known(work: Engine, index: Descriptor, entries: tuple[Entry, ...]) -> KernelModules:
     """Give the kernel's modules from their index and the list modules.builtin."""
     rows = json.loads(work.store.read(work.run(ModuleIndex(), {"layer-index": [index]}).output.digest))
     contents = Contents(work.store)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import hashlib
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -19,6 +18,7 @@ from pathlib import PurePath
 from typing import Any, ClassVar
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
+from linuxkit_rules.errors import DamagedError
 from linuxkit_rules.stages.access import Access
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Memory, Result
@@ -113,27 +113,39 @@ class Engine:
 
     def __post_init__(self) -> None:
         self.memory = Memory(self.store)
-        self._locks: dict[str, threading.Lock] = {}
-        self._guard = threading.Lock()
 
     def run(self, stage: Stage, inputs: Inputs, label: str = "") -> Result:
-        """Give the stage's result, from memory where it is there; two threads never run one recipe twice.
+        """Give the stage's result, from memory where it is there.
 
-        ``label`` is what reports call the step, instead of the stage's own label.
+        Two threads or processes never run one recipe at the same time: the second waits, and finds the
+        first's result.  A step that waits holds the locks of those that asked for it only; as recipes name
+        their inputs' digests they cannot ask for each other in a circle.  ``label`` is what reports call the
+        step, instead of the stage's own label.
         """
-        recipe = key(stage, inputs)
-        with self._guard:
-            lock = self._locks.setdefault(recipe, threading.Lock())
-        with lock:
-            known = self.memory.get(recipe)
-            depth = _depth.get()
-            self.report(Event("hit" if known else "run", stage.name, label or stage.label(), depth))
-            if known is not None:
-                return known
-            outer = _depth.set(depth + 1)
-            try:
-                result = stage.run(inputs, self)
-            finally:
-                _depth.reset(outer)
-            self.memory.put(recipe, result)
-            return result
+        recipe, shown = key(stage, inputs), label or stage.label()
+        known = self.memory.get(recipe)
+        if known is None:
+            with self.store.exclusive(recipe):
+                known = self.memory.get(recipe)
+                if known is None:
+                    self.report(Event("run", stage.name, shown, _depth.get()))
+                    result = self._made(stage, inputs)
+                    self.memory.put(recipe, result, stage.name, shown)
+                    return result
+        self.report(Event("hit", stage.name, shown, _depth.get()))
+        return known
+
+    def _made(self, stage: Stage, inputs: Inputs) -> Result:
+        """Run the stage; what it asked other stages for and has rotted since is asked for again."""
+        met = {str(item.digest) for items in inputs.values() for item in items}
+        outer = _depth.set(_depth.get() + 1)
+        try:
+            while True:
+                try:
+                    return stage.run(inputs, self)
+                except DamagedError as error:
+                    if error.digest in met:
+                        raise
+                    met.add(error.digest)
+        finally:
+            _depth.reset(outer)

@@ -7,12 +7,9 @@ installed and nothing of the host's is loaded.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import posixpath
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +17,7 @@ from linuxkit_rules.debian.lock import Lock
 from linuxkit_rules.debian.machine import machine
 from linuxkit_rules.debian.tree import canonical
 from linuxkit_rules.digest import Descriptor
-from linuxkit_rules.errors import PackageError, StoreError
+from linuxkit_rules.errors import PackageError
 from linuxkit_rules.formats import elf
 from linuxkit_rules.formats.entry import Entry, Kind
 from linuxkit_rules.spec.component import load_component
@@ -28,6 +25,7 @@ from linuxkit_rules.stages.component import ComponentImage, overlay
 from linuxkit_rules.stages.pack import open_blobs
 from linuxkit_rules.stages.rootfs import image_tree
 from linuxkit_rules.stages.stage import Engine
+from linuxkit_rules.store.usage import TOOLS, cannot_write
 
 LIBRARY = Path(__file__).resolve().parents[1] / "tools"
 """Where the folders of tools lie, each with its build.yml."""
@@ -77,34 +75,23 @@ def unpack_image(engine: Engine, image: Descriptor) -> Path:
 
     Files belong to whoever runs this; set-id bits and devices are left out; absolute links become relative.
     """
-    target = engine.store.root / "tools" / image.digest.hex
-    if target.is_dir():
+    store = engine.store
+    target = store.root / TOOLS / image.digest.hex
+    if store.keeps_folder(target):
         return target
-    tree = image_tree(image, engine)
-    try:
-        with _beside(target) as folder:
-            _write(tree, folder, engine)
-            try:
+    with store.exclusive(f"tool-{image.digest.hex}"):
+        if store.keeps_folder(target):
+            return target
+        tree = image_tree(image, engine)
+        try:
+            with store.scratch_folder() as folder:
+                _write(tree, folder, engine)
+                folder.chmod(0o755)
+                target.parent.mkdir(exist_ok=True)
                 folder.rename(target)
-            except OSError:
-                if not target.is_dir():  # another process may have been quicker
-                    raise
-    except OSError as error:
-        raise StoreError(f"cannot unpack a tool: {error.strerror}", where=str(target)) from error
+        except OSError as error:
+            raise cannot_write(target, error, "unpack a tool") from error
     return target
-
-
-@contextlib.contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``target``; what is left of it goes afterwards."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    base = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
-    try:
-        folder = base / "root"
-        folder.mkdir()
-        yield folder
-    finally:
-        shutil.rmtree(base, ignore_errors=True)
 
 
 def _write(tree: Mapping[str, Entry], folder: Path, engine: Engine) -> None:
@@ -121,6 +108,8 @@ def _write(tree: Mapping[str, Entry], folder: Path, engine: Engine) -> None:
             elif entry.kind is Kind.FILE:
                 with place.open("xb") as out:
                     copy(entry.content, out)
+                    out.flush()
+                    os.fsync(out.fileno())
                 place.chmod(0o755 if entry.mode & 0o111 else 0o644)
 
 

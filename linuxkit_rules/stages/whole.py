@@ -11,7 +11,7 @@ The output is JSON: ``{"top": descriptor, "blobs": [descriptor …]}``, the blob
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -30,9 +30,10 @@ from linuxkit_rules.oci.manifest import (
     parse,
     read_platform,
 )
-from linuxkit_rules.oci.origin import Origin, copy_verified, read_verified
+from linuxkit_rules.oci.origin import Origin
 from linuxkit_rules.stages.image import WORKERS, ImageStage
 from linuxkit_rules.stages.join import whole
+from linuxkit_rules.stages.obtain import document, obtain
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.blobs import Store, SupportsWrite
 from linuxkit_rules.store.memory import Result
@@ -64,11 +65,9 @@ class WholeImage(Stage):
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Copy and verify; raise ImageError, also where a platform is missing, or NetworkError."""
         with self._opened(inputs, work) as (origin, top):
-            tree = _Tree(origin, self.platforms, self.shown)
+            tree = _Tree(origin, work.store, self.platforms, self.shown)
             tree.gather(top)
-            for item, data in tree.documents:
-                work.store.put(data, item.media_type)
-            _fetch(origin, (item for item in tree.blobs if not work.store.has(item)), work.store)
+            _fetch(origin, tree.blobs, work.store)
         blobs = tuple(sorted(tree.blobs, key=lambda item: item.digest))
         value = {"top": top.to_json(), "blobs": [item.to_json() for item in blobs]}
         return Result(work.store.put(canonical_json(value), WHOLE_IMAGE), blobs)
@@ -102,8 +101,9 @@ class _StoreOrigin:
 class _Tree:
     """What hangs below a manifest or index, as far as it is wanted."""
 
-    def __init__(self, origin: Origin, wanted: tuple[Platform, ...], where: str) -> None:
+    def __init__(self, origin: Origin, store: Store, wanted: tuple[Platform, ...], where: str) -> None:
         self._origin = origin
+        self._store = store
         self._wanted = wanted
         self._where = where
         self._there: list[Platform] = []
@@ -114,11 +114,6 @@ class _Tree:
     def blobs(self) -> Iterable[Descriptor]:
         """Everything, each blob once."""
         return self._blobs.values()
-
-    @property
-    def documents(self) -> Iterator[tuple[Descriptor, bytes]]:
-        """The blobs among them that had to be read."""
-        return ((item, data) for item, data in self._documents.items() if item.digest in self._blobs)
 
     def gather(self, top: Descriptor) -> None:
         """Find everything; raise ImageError where a document is not sound, or a platform is missing."""
@@ -174,18 +169,12 @@ class _Tree:
 
     def _read(self, item: Descriptor) -> bytes:
         if item not in self._documents:
-            self._documents[item] = read_verified(self._origin, item)
+            self._documents[item] = document(self._origin, item, self._store)
         return self._documents[item]
 
 
 def _fetch(origin: Origin, blobs: Iterable[Descriptor], store: Store) -> None:
     """Copy blobs into the store; raise ImageError where one is not what its descriptor says."""
-
-    def copy(blob: Descriptor) -> None:
-        with store.writer() as writer:
-            copy_verified(origin, blob, writer)
-            writer.commit(blob.media_type, blob.digest)
-
     with ThreadPoolExecutor(WORKERS) as pool:
-        for _ in pool.map(copy, blobs):
+        for _ in pool.map(lambda blob: obtain(origin, blob, store), blobs):
             pass
