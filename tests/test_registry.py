@@ -22,7 +22,9 @@ from linuxkit_rules.oci.image import load
 from linuxkit_rules.oci.manifest import DOCKER_MANIFEST, INDEXES, LAYER, MANIFEST, MANIFESTS, Member, parse
 from linuxkit_rules.oci.manifest import Index as ImageIndex
 from linuxkit_rules.oci.reference import Reference
-from linuxkit_rules.oci.registry import Registry
+from linuxkit_rules.oci.registry import Clients, Registry
+from linuxkit_rules.oci.retry import Pauses
+from linuxkit_rules.oci.transport import Network
 from linuxkit_rules.stages.access import Access
 from linuxkit_rules.stages.image import PullImage
 from linuxkit_rules.stages.stage import Engine, Event
@@ -35,7 +37,8 @@ LOWER, UPPER = tar(a=b"1" * 100_000, b=b"2"), tar(b=b"3")
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Engine:
-    return Engine(Store(tmp_path / "store"))
+    network = Network(pauses=Pauses(sleep=lambda seconds: None))
+    return Engine(Store(tmp_path / "store"), access=Access(network=network))
 
 
 def free_port() -> int:
@@ -453,7 +456,7 @@ def test_a_busy_server_is_asked_again(hostile: Hostile, image: Image, engine: En
     ],
 )
 def test_plain_http_is_for_loopback_or_by_name(domain: str, plain: tuple[str, ...], scheme: str) -> None:
-    with Registry(Reference(domain, "a", "1"), plain_http=plain) as registry:
+    with Registry(Reference(domain, "a", "1"), Clients.on(Network(plain_http=plain))) as registry:
         assert registry.base == f"{scheme}://{domain}/v2/a/"
 
 

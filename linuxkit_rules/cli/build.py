@@ -42,6 +42,16 @@ def grammar(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image-layout", action="append", default=[], metavar="DIR", help="OCI image layout, searched first"
     )
+    parser.add_argument(
+        "--mirror",
+        action="append",
+        default=[],
+        metavar="[REGISTRY=]URL",
+        help="asked before the registry (docker.io); repeatable",
+    )
+    parser.add_argument(
+        "--ca-file", action="append", default=[], metavar="FILE", help="further authorities of certificates"
+    )
     parser.add_argument("--compression", metavar="C[:LEVEL]", help="zstd, gzip or none (zstd:6)")
     parser.add_argument(
         "--decompress-kernel", action="store_true", help="take the kernel out of its compressed image"
@@ -70,6 +80,7 @@ def build(options: argparse.Namespace) -> int:
     variables = {"LINUXKIT_ARCH": options.arch} if options.arch else {}
     if options.image_layout:
         variables["LINUXKIT_IMAGE_LAYOUTS"] = [_layout(item) for item in options.image_layout]
+    variables |= _fetching(options)
     if options.compression:
         variables["LINUXKIT_COMPRESSION"] = options.compression
     if options.decompress_kernel:
@@ -93,6 +104,25 @@ def build(options: argparse.Namespace) -> int:
     for warning in warnings:
         tell(f"warning: {warning}")
     return show(text)
+
+
+def _fetching(options: argparse.Namespace) -> dict[str, str]:
+    """Give the variables that say how registries are asked; raise UsageError."""
+    from linuxkit_rules.oci.mirrors import Mirror
+
+    variables = {}
+    if options.mirror:
+        for text in options.mirror:
+            Mirror.parse(text)
+        variables["LINUXKIT_MIRRORS"] = ",".join(options.mirror)
+    if options.ca_file:
+        for file in options.ca_file:
+            if not Path(file).is_file():
+                raise UsageError("--ca-file: there is no such file", where=file)
+        variables["LINUXKIT_CA_FILES"] = os.pathsep.join(
+            str(Path(file).absolute()) for file in options.ca_file
+        )
+    return variables
 
 
 def _explain(key: str, parts: Parts) -> int:

@@ -93,6 +93,7 @@ class Member:
     descriptor: Descriptor
     platform: Platform | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
+    artifact_type: str = ""
 
     @property
     def is_image(self) -> bool:
@@ -107,6 +108,8 @@ class Member:
         if self.platform:
             parts = {name: getattr(self.platform, name) for name in ("os", "architecture", "variant")}
             value["platform"] = {name: part for name, part in parts.items() if part}
+        if self.artifact_type:
+            value["artifactType"] = self.artifact_type
         return _annotated(value, self.annotations)
 
 
@@ -237,7 +240,10 @@ def _member(value: Any, where: str) -> Member:
     target = descriptor(value, where)
     platform = value.get("platform")
     found = None if platform is None else read_platform(platform, where)
-    return Member(target, found, _annotations(value, where))
+    artifact_type = value.get("artifactType") or ""
+    if not isinstance(artifact_type, str):
+        raise ImageError("an artifactType must be text", where=where)
+    return Member(target, found, _annotations(value, where), artifact_type)
 
 
 def read_platform(value: Any, where: str) -> Platform:

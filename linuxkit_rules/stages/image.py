@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import BinaryIO, ClassVar, Literal
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import FormatError, ImageError, StoreError
@@ -23,7 +23,7 @@ from linuxkit_rules.oci.archive import ArchiveFiles, DockerArchive
 from linuxkit_rules.oci.image import choose, diff_ids, save
 from linuxkit_rules.oci.layout import Layout
 from linuxkit_rules.oci.manifest import LAYER, Platform
-from linuxkit_rules.oci.origin import Origin, copy_verified, read_verified
+from linuxkit_rules.oci.origin import Origin, copy_verified, read_verified, with_second_chance
 from linuxkit_rules.oci.reference import ArchiveSource, LayoutSource, Reference
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.memory import Result
@@ -54,7 +54,7 @@ class FetchLayer(Stage):
         """Fetch, verify, unpack, verify; raise ImageError or NetworkError."""
         where = f"{self.origin.name}: layer {self.digest}"
         with work.store.scratch() as path, path.open("w+b") as packed:
-            copy_verified(self.origin, Descriptor(LAYER, self.digest, self.size), packed)
+            self._fetch(packed)
             packed.seek(0)
             with work.store.writer() as writer:
                 try:
@@ -65,6 +65,17 @@ class FetchLayer(Stage):
                     raise ImageError(error.message, where=where) from error
                 except StoreError as error:
                     raise ImageError(f"unpacked, {error.message}", where=where) from error
+
+    def _fetch(self, packed: BinaryIO) -> None:
+        """Write the layer as it is kept to a file, verified."""
+        layer = Descriptor(LAYER, self.digest, self.size)
+
+        def fetch() -> None:
+            packed.seek(0)
+            packed.truncate()
+            copy_verified(self.origin, layer, packed)
+
+        with_second_chance(self.origin, layer, fetch)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from linuxkit_rules.oci.manifest import (
     parse,
     read_platform,
 )
-from linuxkit_rules.oci.origin import Origin, copy_verified, read_verified
+from linuxkit_rules.oci.origin import Origin, copy_verified, read_verified, with_second_chance
 from linuxkit_rules.stages.image import WORKERS, ImageStage
 from linuxkit_rules.stages.join import whole
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
@@ -187,5 +187,5 @@ def _fetch(origin: Origin, blobs: Iterable[Descriptor], store: Store) -> None:
             writer.commit(blob.media_type, blob.digest)
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        for _ in pool.map(copy, blobs):
+        for _ in pool.map(lambda blob: with_second_chance(origin, blob, lambda: copy(blob)), blobs):
             pass
