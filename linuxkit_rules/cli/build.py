@@ -18,6 +18,7 @@ from linuxkit_rules.errors import UsageError
 
 if TYPE_CHECKING:
     from linuxkit_rules.plan.image import Parts
+    from linuxkit_rules.stages.stage import Engine
 
 NAME = "build"
 HELP = "make images of YAML files"
@@ -97,7 +98,8 @@ def build(options: argparse.Namespace) -> int:
     )
     stdin = _stdin() if STDIN in options.files else None
     if options.explain is not None:
-        return _explain(options.explain, planned(request, stdin))
+        engine = host.engine({**os.environ, **_fetching(options)})
+        return _explain(options.explain, planned(request, stdin), engine)
     if not options.dry_run:
         return FAILED if run_scons(request, options.jobs, stdin) else 0
     text, warnings = dry_run(request, stdin)
@@ -119,17 +121,16 @@ def _fetching(options: argparse.Namespace) -> dict[str, str]:
         for file in options.ca_file:
             if not Path(file).is_file():
                 raise UsageError("--ca-file: there is no such file", where=file)
-        variables["LINUXKIT_CA_FILES"] = os.pathsep.join(
-            str(Path(file).absolute()) for file in options.ca_file
-        )
+        files = [str(Path(file).absolute()) for file in options.ca_file]
+        variables["LINUXKIT_CA_FILES"] = os.pathsep.join(files)
     return variables
 
 
-def _explain(key: str, parts: Parts) -> int:
+def _explain(key: str, parts: Parts, engine: Engine) -> int:
     """Print where each value of a container's config.json comes from."""
     from linuxkit_rules.plan.explain import explanation, text
 
-    rows = explanation(key, parts, host.engine())
+    rows = explanation(key, parts, engine)
     terminal = sys.stdout is not None and sys.stdout.isatty()
     return show(text(rows, shutil.get_terminal_size().columns if terminal else None))
 

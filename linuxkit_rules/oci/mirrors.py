@@ -36,7 +36,7 @@ class Mirror:
             sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         except ValueError:
             sound = False
-        if not sound or parts.query or parts.fragment:
+        if not sound or parts.query or parts.fragment or "," in url:
             raise UsageError(f"{one_line(text)!r} is no mirror", hint=_HINT)
         if "@" in parts.netloc:
             message = "a mirror's address holds no account"

@@ -131,7 +131,7 @@ def _site(root: Path, trace: str, fetching: tuple[tuple[str, str], ...]) -> Site
 
 
 def _reporter(trace: Path | None, display: Display) -> Callable[[Event], None]:
-    """Give what prints the steps, above the bars of ``display``; the file ``trace`` gets all of them, as lines of JSON."""
+    """Give what prints the steps on ``display``; the file ``trace`` gets all of them, as lines of JSON."""
     lock = threading.Lock()
 
     def report(event: Event) -> None:
