@@ -48,7 +48,7 @@ def fixed_server() -> Iterator[Fixed]:
             plain = self.path.partition("?")[0]
             found = fixed.hook(self.path, self.headers)
             status, headers, body = found or fixed.answers.get(plain, (404, {}, b""))
-            self.send_response(status)
+            (self.send_response_only if "Date" in headers else self.send_response)(status)
             always = {"Content-Length": str(len(body)), "Connection": "close"}
             for name, value in {**always, **headers}.items():
                 if value:

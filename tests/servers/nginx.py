@@ -27,16 +27,12 @@ http {{
 
 @contextlib.contextmanager
 def tls_mirror(
-    folder: Path,
-    authority: Authority,
-    upstream: str,
-    prefix: str = "",
-    rules: str = "",
-    names: tuple[str, ...] = (),
+    folder: Path, authority: Authority, upstream: str, *names: str, prefix: str = "", rules: str = ""
 ) -> Iterator[str]:
     """Run nginx before ``upstream`` (``host:port``); gives its ``127.0.0.1:port``.
 
-    ``rules`` are further lines of its server block, as ``location ~ /blobs/ { return 500; }``.
+    Its certificate is for ``names`` and 127.0.0.1.  ``rules`` are further lines of its server block, as
+    ``location ~ /blobs/ { return 500; }``.
     """
     certificate, key = authority.issue(*names)
     port = free_port()
@@ -49,15 +45,8 @@ def tls_mirror(
         prefix=prefix,
         upstream=upstream,
     )
-    (folder / f"{port}.conf").write_text(text)
-    command = [
-        *tool("nginx-server", "usr/sbin/nginx"),
-        "-e",
-        "stderr",
-        "-p",
-        str(folder),
-        "-c",
-        str(folder / f"{port}.conf"),
-    ]
+    file = folder / f"{port}.conf"
+    file.write_text(text)
+    command = [*tool("nginx-server", "usr/sbin/nginx"), "-e", "stderr", "-p", str(folder), "-c", str(file)]
     with running(command, port):
         yield f"127.0.0.1:{port}"

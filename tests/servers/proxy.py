@@ -20,7 +20,7 @@ from tests.servers.processes import serving
 
 @dataclass
 class Exchange:
-    """A request and its answer, for a fault to change; ``cut`` is after how many bytes the connection ends."""
+    """A request and its answer, for a fault to change; the connection ends after ``cut`` bytes of the body."""
 
     path: str
     request: dict[str, str]
@@ -150,11 +150,8 @@ def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
             connection.request("GET", exchange.path, headers=exchange.request)
             answer = connection.getresponse()
             exchange.status, exchange.body = answer.status, answer.read()
-            exchange.headers = {
-                name: value
-                for name, value in answer.getheaders()
-                if name not in ("Connection", "Transfer-Encoding")
-            }
+            exchange.headers = dict(answer.getheaders())
+            exchange.headers.pop("Transfer-Encoding", None)
             exchange.headers["Content-Length"] = str(len(exchange.body))
             connection.close()
 

@@ -1,12 +1,13 @@
 """Pulling with the project's own client, in a store of the test's own."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.oci.image import load
-from linuxkit_rules.oci.manifest import LAYER, MANIFEST
+from linuxkit_rules.oci.manifest import LAYER, MANIFEST, Manifest, parse
 from linuxkit_rules.oci.progress import Silent
 from linuxkit_rules.oci.retry import Pauses
 from linuxkit_rules.oci.transport import Network
@@ -39,11 +40,14 @@ class Warnings(Silent):
         self.texts.append(text)
 
 
-def engine_in(
-    folder: Path, slept: Slept | None = None, *, network: dict[str, Any] | None = None, **access: Any
-) -> Engine:
-    """An engine with an empty store, whose pauses take no time."""
-    made = Network(pauses=(slept or Slept()).pauses(), **(network or {}))
+def engine_in(folder: Path, slept: Slept | None = None, **access: Any) -> Engine:
+    """An engine with an empty store, whose pauses take no time.
+
+    What is a field of Network goes there, the rest to Access.
+    """
+    names = {item.name for item in dataclasses.fields(Network)}
+    network = {name: access.pop(name) for name in names & set(access)}
+    made = Network(**{"pauses": (slept or Slept()).pauses(), **network})
     return Engine(Store(folder / "store"), access=Access(network=made, **access))
 
 
@@ -57,8 +61,6 @@ def pull(engine: Engine, reference: str, arch: str = "amd64") -> list[bytes]:
 
 def layers_of(blobs: Blobs, top: Descriptor) -> list[Descriptor]:
     """The layers of an image, as they are kept."""
-    from linuxkit_rules.oci.manifest import Manifest, parse
-
     manifest = parse(blobs.data[top.digest], top.media_type, "test")
     assert isinstance(manifest, Manifest)
     return list(manifest.layers)
