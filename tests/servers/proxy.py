@@ -20,7 +20,7 @@ from tests.servers.processes import serving
 
 @dataclass
 class Exchange:
-    """A request and its answer, for a fault to change; the connection ends after ``cut`` bytes of the body."""
+    """A request and its answer, for a fault to change; the body ends after ``cut`` bytes."""
 
     path: str
     request: dict[str, str]

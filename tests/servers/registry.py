@@ -1,6 +1,7 @@
 """Docker's registry, open or with a login, and how images get into it."""
 
 import contextlib
+import json
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,8 +44,13 @@ def htpasswd(folder: Path) -> str:
 
 def by_token(server: TokenServer) -> str:
     """The configuration of a registry that wants tokens of ``server``."""
-    fields = f'realm: "{server.realm}", service: "{SERVICE}", issuer: "{ISSUER}"'
-    return f'auth: {{token: {{{fields}, rootcertbundle: "{server.certificate}"}}}}\n'
+    token = {
+        "realm": server.realm,
+        "service": SERVICE,
+        "issuer": ISSUER,
+        "rootcertbundle": str(server.certificate),
+    }
+    return f"auth: {json.dumps({'token': token})}\n"
 
 
 @contextlib.contextmanager
