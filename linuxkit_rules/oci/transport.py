@@ -29,13 +29,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONNECT_SECONDS = 10
-READ_SECONDS = 60
 REDIRECTS = 5
 _MOVED = (301, 302, 303, 307, 308)
 _BLOCK = 1 << 18
 _SMALL = 1 << 16
-_SLOWEST = 1024  # bytes a second, over READ_SECONDS
+_SLOWEST = 1024  # bytes a second, over the time that a read may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,8 @@ class Network:
 
     ``plain_http`` names the registries (``host`` or ``host:port``) that may be asked without TLS; loopback
     always may.  Certificates are verified with the bundle ``trust``, None for certifi's, and ``ca_files``
-    beside it.  ``clock`` counts seconds.
+    beside it.  A connection may take ``connect_seconds``, and ``read_seconds`` pass without a byte; ``clock``
+    counts them.
     """
 
     plain_http: tuple[str, ...] = ()
@@ -54,6 +53,8 @@ class Network:
     dialer: Dialer = field(default_factory=Dialer)
     pauses: Pauses = field(default_factory=Pauses)
     clock: Callable[[], float] = time.monotonic
+    connect_seconds: float = 10
+    read_seconds: float = 60
 
     def may_be_plain(self, place: str) -> bool:
         """Whether ``host`` or ``host:port`` may be asked over plain HTTP: loopback, or told by name."""
@@ -127,7 +128,7 @@ class Transport:
                 data=form,
                 stream=True,
                 allow_redirects=False,
-                timeout=(CONNECT_SECONDS, READ_SECONDS),
+                timeout=(self.network.connect_seconds, self.network.read_seconds),
                 proxies={"http": proxy, "https": proxy} if proxy else {},
             )
         except (requests.exceptions.SSLError, requests.exceptions.InvalidURL, ValueError) as error:
@@ -139,7 +140,7 @@ class Transport:
     def blocks(self, answer: requests.Response) -> Iterator[bytes]:
         """Give the body's bytes as they come, without undoing any content encoding.
 
-        Raises PassingError where the connection breaks, or hardly anything comes for a minute.
+        Raises PassingError where the connection breaks, or hardly anything comes for a while.
         """
         from urllib3.exceptions import HTTPError
 
@@ -154,7 +155,7 @@ class Transport:
                 return
             yield data
             came += len(data)
-            if (now := self.network.clock()) - since >= READ_SECONDS:
+            if (now := self.network.clock()) - since >= self.network.read_seconds:
                 if came < _SLOWEST * (now - since):
                     raise PassingError(f"{shown(answer.url)} sends only {came} bytes in {now - since:.0f} s")
                 since, came = now, 0
