@@ -176,15 +176,19 @@ class Transport:
         return found or literal(host) or Kind.PUBLIC
 
     def allowed(self, target: str, source: str) -> str:
-        """Give the address that ``source`` sends us to: never from https to http, no other scheme."""
+        """Give the address that ``source`` sends us to; raise NetworkError where that is refused.
+
+        It is one of https, or of http from the same server or one that may be asked so, and holds no account.
+        """
         try:
             url = urldefrag(urljoin(source, target)).url
             parts = urlsplit(url)
             port_is_number = parts.port is None or parts.port > 0
         except ValueError:
             raise NetworkError(f"{shown(source)} sends us to no address: {one_line(target)!r}") from None
-        secure = urlsplit(source).scheme == "https"
-        plain = parts.scheme == "http" and not secure and self.network.may_be_plain(parts.netloc)
+        before = urlsplit(source)
+        named = parts.netloc == before.netloc or self.network.may_be_plain(parts.netloc)
+        plain = parts.scheme == "http" and before.scheme == "http" and named
         if not (parts.scheme == "https" or plain) or not port_is_number or "@" in parts.netloc:
             raise NetworkError(f"{shown(source)} sends us to {shown(url)}, which is refused")
         return url
