@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,6 +81,7 @@ def in_terminal(command: list[str], folder: Path, environment: dict[str, str]) -
     return data.decode()
 
 
+MOBY = [sys.executable, "-m", "linuxkit_rules", "build"]
 SCONS = [sys.executable, "-m", "SCons", "-Q"]
 
 
@@ -89,8 +91,7 @@ def test_moby_build_with_a_mirror(project: Project, mirror: tuple[str, Path]) ->
     url, file = mirror
     store = {"LINUXKIT_STORE": str(project.root / "another-store")}
     result = subprocess.run(
-        [sys.executable, "-m", "linuxkit_rules", "build", "--format=kernel+initrd", "--dir=made"]
-        + [f"--mirror={url}", f"--ca-file={file}", "tiny.yml"],
+        [*MOBY, "--format=kernel+initrd", "--dir=made", f"--mirror={url}", f"--ca-file={file}", "tiny.yml"],
         cwd=project.root,
         env={**variables(project), **store},
         stdout=subprocess.PIPE,
@@ -129,9 +130,34 @@ def test_bars_on_a_terminal(project: Project, mirror: tuple[str, Path]) -> None:
     shown = in_terminal(SCONS, project.root, variables(project, mirror))
     assert "━" in shown
     assert "fetched" not in shown
-    lines = [line.rstrip("\r") for line in shown.split("\n")]
-    assert any(line.endswith("pull-image docker.io/test/app:1") for line in lines)
-    assert any("  fetch-layer docker.io/test/app " in line for line in lines)
+    assert re.search(r"^pull-image images/docker.io_test_app_1\r$", shown, re.MULTILINE)
+    assert (
+        len(
+            re.findall(
+                r"\r  fetch-layer docker.io/test/\w+ [0-9a-f]{12}\r\n|^  fetch-layer .*\r\n", shown, re.M
+            )
+        )
+        == 3
+    )
+
+
+def test_lines_above_bars(tmp_path: Path) -> None:
+    """A line that is printed while a bar stands takes its place, and the bar is drawn again below."""
+    text = """
+from linuxkit_rules.scons.progress import Display
+display = Display()
+with display.blob("a [red]blob", 100) as advance:
+    advance(50)
+    display.line("a [step] of the build")
+    display.warn("a mirror is away")
+print("done")
+"""
+    terminal = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    shown = in_terminal([sys.executable, "-c", text], tmp_path, terminal)
+    before, _, after = shown.partition("a [step] of the build\r\n")
+    assert "a [red]blob" in before
+    assert re.search(r"warning: a mirror is away\r\n.*a \[red\]blob", after, re.DOTALL)
+    assert shown.endswith("\rdone\r\n")
 
 
 def test_a_mirror_that_is_away_is_one_line(project: Project, registry: str) -> None:
@@ -152,7 +178,7 @@ def test_a_mirror_that_is_away_is_one_line(project: Project, registry: str) -> N
 )
 def test_options_that_cannot_be(project: Project, option: str, why: str) -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "linuxkit_rules", "build", option, "tiny.yml"],
+        [*MOBY, option, "tiny.yml"],
         cwd=project.root,
         env=variables(project),
         stdout=subprocess.PIPE,

@@ -17,7 +17,7 @@ from linuxkit_rules.errors import ImageError, LinuxKitError, NetworkError
 from linuxkit_rules.oci.auth import Login, Tokens
 from linuxkit_rules.oci.credentials import Anonymous, Credentials
 from linuxkit_rules.oci.download import Download
-from linuxkit_rules.oci.manifest import INDEX, INDEXES, MANIFESTS, Index, Member, parse
+from linuxkit_rules.oci.manifest import CONFIGS, INDEX, INDEXES, MANIFESTS, Index, Member, parse
 from linuxkit_rules.oci.mirrors import Mirror, mirrors_of
 from linuxkit_rules.oci.place import Place
 from linuxkit_rules.oci.progress import Progress, Silent
@@ -118,7 +118,8 @@ class Registry:
         if descriptor.media_type in INDEXES + MANIFESTS:
             out.write(self._manifest(descriptor))
             return
-        with self._progress.blob(f"{self.name} {descriptor.digest.hex[:12]}", descriptor.size) as advance:
+        watching = Silent() if descriptor.media_type in CONFIGS else self._progress
+        with watching.blob(f"{self.name} {descriptor.digest.hex[:12]}", descriptor.size) as advance:
             download = Download(descriptor, out, advance)
 
             def fetch(place: Place) -> bool:
