@@ -97,6 +97,7 @@ def test_a_helper_for_one_registry_goes_before_that_for_all(tmp_path: Path) -> N
     found = config(tmp_path, value)
     assert found.find(HOST, "a") == Credential("one", SECRET)
     assert found.find("docker.io", "library/a") == Credential(identity_token=SECRET)
+    assert found.find(HOST, "another") == Credential("one", SECRET)
     asked = (tmp_path / "asked").read_text().splitlines()
     assert asked == [f"one get {HOST}", "all get https://index.docker.io/v1/"]
 

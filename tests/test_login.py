@@ -13,6 +13,7 @@ from linuxkit_rules.errors import ImageError, NetworkError
 from linuxkit_rules.oci.challenges import Challenge, parse_challenges
 from linuxkit_rules.oci.credentials import Credential
 from linuxkit_rules.oci.reference import Reference
+from linuxkit_rules.oci.retry import ATTEMPTS
 from linuxkit_rules.stages.stage import Engine
 from tests.images import Blobs
 from tests.servers.fixed import Answer, Fixed, fixed_server
@@ -237,6 +238,14 @@ def test_a_busy_token_server_is_asked_again(fixed: Fixed, image: Image, engine: 
 
     fixed.hook = hook
     assert pull(engine, f"{fixed.host}/a/b:1") == [LOWER]
+
+
+def test_a_token_server_that_is_away_is_waited_for_once(fixed: Fixed, image: Image, tmp_path: Path) -> None:
+    wants_token(fixed, f"http://{fixed.host}/token")
+    fixed.answers["/token"] = (503, {}, b"")
+    with pytest.raises(NetworkError, match="/token answered with status 503"):
+        pull(engine_in(tmp_path), f"{fixed.host}/a/b:1")
+    assert len(fixed.paths("/token")) == ATTEMPTS
 
 
 def test_public_images_need_no_account(fixed: Fixed, image: Image, tmp_path: Path) -> None:

@@ -191,6 +191,15 @@ def test_an_unknown_authority_is_named(mirror: str, blobs: Blobs, tmp_path: Path
     assert slept.seconds == []
 
 
+def test_a_certificate_is_for_the_host_that_was_asked(
+    mirror: str, authority: Authority, blobs: Blobs, tmp_path: Path
+) -> None:
+    elsewhere = mirror.replace("127.0.0.1", "localhost")
+    engine = engine_in(tmp_path, ca_files=(authority.file,), endpoints=(("registry.test", elsewhere),))
+    with pytest.raises(NetworkError, match=r"localhost.*[Hh]ostname"):
+        pull(engine, "registry.test/a/mirrored:1")
+
+
 def test_further_authorities_stand_beside_the_others(
     mirror: str, authority: Authority, blobs: Blobs, tmp_path: Path
 ) -> None:

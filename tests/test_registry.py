@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,15 @@ from linuxkit_rules.oci.reference import Reference
 from linuxkit_rules.oci.registry import Clients, Registry
 from linuxkit_rules.oci.transport import Network
 from linuxkit_rules.stages.access import Access
+from linuxkit_rules.stages.image import WORKERS, PullImage
 from linuxkit_rules.stages.stage import Engine, Event
+from linuxkit_rules.stages.whole import WholeImage, read_whole
 from linuxkit_rules.store.blobs import Store
 from tests.images import AMD64, ARM64, Blobs, tar
 from tests.servers.fixed import Fixed
 from tests.servers.processes import free_port
 from tests.servers.proxy import FaultProxy
-from tests.servers.pulling import LOWER, UPPER, engine_in, pull
+from tests.servers.pulling import LOWER, UPPER, engine_in, layers_of, pull
 from tests.servers.registry import push, push_blob, skopeo
 
 
@@ -221,3 +224,38 @@ def test_connections_are_few_and_kept(proxy: FaultProxy, registry: str, tmp_path
     assert pull(engine_in(tmp_path), f"{proxy.host}/a/many:1") == layers
     assert len(proxy.asked) == 26
     assert proxy.connections <= CONNECTIONS
+
+
+def test_blobs_come_at_once(fixed: Fixed, engine: Engine) -> None:
+    """Each request for a layer is answered when as many as there are workers have come."""
+    blobs = Blobs()
+    layers = [tar(a=bytes([number])) for number in range(WORKERS)]
+    top = blobs.image(layers)
+    fixed.serve(blobs, top)
+    names = {str(item.digest) for item in layers_of(blobs, top)}
+    together = threading.Barrier(WORKERS, timeout=60)
+
+    def hook(path: str, headers: object) -> None:
+        if path.rpartition("/")[2] in names:
+            together.wait()
+
+    fixed.hook = hook
+    assert pull(engine, f"{fixed.host}/a/b:1") == layers
+
+
+def test_a_volume_has_the_best_variant(registry: str, engine: Engine) -> None:
+    blobs = Blobs()
+    members = {
+        variant: Member(
+            blobs.image([tar(a=variant.encode())], platform=Platform("linux", "arm", variant)),
+            Platform("linux", "arm", variant),
+        )
+        for variant in ("v5", "v6", "v7", "v8")
+    }
+    push(registry, blobs, blobs.index(*members.values()), "a/arms", "1")
+    source = PullImage(f"{registry}/a/arms:1", "arm64")
+    for wanted, given in (("v7", "v7"), ("v6", "v6"), ("", "v7")):
+        stage = WholeImage(source, (Platform("linux", "arm", wanted),))
+        _, found = read_whole(engine.run(stage, {}).output, engine.store)
+        digests = {item.digest for item in found}
+        assert [name for name, item in members.items() if item.descriptor.digest in digests] == [given]

@@ -11,6 +11,8 @@ import pytest
 from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.errors import ImageError, NetworkError
 from linuxkit_rules.oci.retry import ATTEMPTS, PassingError, Patience, Pauses, date_of, retry_after
+from linuxkit_rules.stages.image import PullImage
+from linuxkit_rules.stages.whole import WholeImage, read_whole
 from tests.images import Blobs, tar
 from tests.servers.proxy import (
     Exchange,
@@ -125,6 +127,17 @@ def test_what_stays_corrupt_is_refused(proxy: FaultProxy, layer: Descriptor, tmp
     with pytest.raises(ImageError, match="wrong content"):
         pull(engine, f"{proxy.host}/a/noise:1")
     assert not engine.store.path(layer.digest).exists()
+
+
+def test_a_whole_image_has_a_second_chance_too(proxy: FaultProxy, layer: Descriptor, tmp_path: Path) -> None:
+    """A volume takes the layer's blob as it is: it comes from the proxy damaged, and then whole."""
+    proxy.inject(str(layer.digest), corrupt(7))
+    engine = engine_in(tmp_path)
+    source = PullImage(f"{proxy.host}/a/noise:1", "amd64")
+    top, found = read_whole(engine.run(WholeImage(source), {}).output, engine.store)
+    assert layer.digest in {item.digest for item in found}
+    assert top in found
+    assert engine.store.read(layer.digest) == NOISE
 
 
 @pytest.mark.parametrize("part", ["/manifests/", LAYER])

@@ -144,9 +144,16 @@ class Login:
         token = self._tokens.get(key)
         if token is None:
             query = {"scope": scope, **({"service": fields["service"]} if "service" in fields else {})}
-            token = self._transport.patiently(lambda: self._fetch(realm, query, account))
+            token = self._patiently(lambda: self._fetch(realm, query, account))
             self._tokens.put(key, token)
         return token
+
+    def _patiently(self, fetch: Callable[[], Token]) -> Token:
+        """Run ``fetch`` with a patience of its own: its last fault is no reason to ask the registry again."""
+        try:
+            return self._transport.patiently(fetch)
+        except PassingError as error:
+            raise NetworkError(error.message, where=self._where, hint=error.hint) from None
 
     def _fetch(self, realm: str, query: Mapping[str, str], account: Credential | None) -> Token:
         """Ask the token server once."""

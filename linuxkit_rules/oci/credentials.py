@@ -14,6 +14,7 @@ import binascii
 import json
 import re
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,12 +62,17 @@ class Anonymous:
 class DockerConfig:
     """Accounts of the first of ``files`` that knows the registry; they are read when one is asked for.
 
-    ``environment`` is that of credential helpers, ``docker-credential-NAME`` on its PATH.
+    ``environment`` is that of credential helpers, ``docker-credential-NAME`` on its PATH; each is asked once
+    for a registry.
     """
 
     files: tuple[Path, ...]
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     seconds: float = HELPER_SECONDS
+    _answers: dict[tuple[str, str], Credential | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     def find(self, domain: str, path: str) -> Credential | None:
         """Give the account; raise NetworkError for a malformed file, or a helper that does not work.
@@ -91,7 +97,10 @@ class DockerConfig:
             return None
         if not isinstance(name, str) or not _HELPER.fullmatch(name):
             raise NetworkError("a credential helper's name is malformed", where=str(file))
-        return self._ask(f"docker-credential-{name}", key)
+        with self._lock:
+            if (name, key) not in self._answers:
+                self._answers[name, key] = self._ask(f"docker-credential-{name}", key)
+            return self._answers[name, key]
 
     def _ask(self, helper: str, key: str) -> Credential | None:
         """Run ``helper get``; raise NetworkError, named by the helper, where it fails."""
