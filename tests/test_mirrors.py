@@ -200,6 +200,15 @@ def test_a_certificate_is_for_the_host_that_was_asked(
         pull(engine, "registry.test/a/mirrored:1")
 
 
+def test_a_server_without_tls_is_named(fixed: Fixed, tmp_path: Path) -> None:
+    slept = Slept()
+    with pytest.raises(NetworkError, match="cannot reach https://") as caught:
+        endpoints = (("registry.test", f"https://{fixed.host}"),)
+        pull(engine_in(tmp_path, slept, endpoints=endpoints), "registry.test/a/b:1")
+    assert "LINUXKIT_PLAIN_HTTP" in str(caught.value.hint)
+    assert slept.seconds == []
+
+
 def test_further_authorities_stand_beside_the_others(
     mirror: str, authority: Authority, blobs: Blobs, tmp_path: Path
 ) -> None:

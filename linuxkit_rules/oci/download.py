@@ -33,6 +33,7 @@ class Download:
         self.size = 0
         self._etag = ""
         self._ranges = True
+        self._where = ""
 
     def fetch(self, place: Place) -> None:
         """Fetch what is missing, asking again after faults that may pass.
@@ -41,6 +42,7 @@ class Download:
         not answer as it should.
         """
         self._etag, self._ranges = "", True
+        self._where = f"{place.where}: {self._descriptor.digest}"
         patience = Patience(place.transport.network.pauses, place.attempts)
         while self.size < self._descriptor.size:
             before = self.size
@@ -94,7 +96,7 @@ class Download:
             fresh = block[skip:] if skip else block
             skip = max(0, skip - len(block))
             if self.size + len(fresh) > self._descriptor.size:
-                raise self._too_long(answer)
+                raise self._too_long()
             if fresh:
                 self._out.write(fresh)
                 self.size += len(fresh)
@@ -110,12 +112,12 @@ class Download:
         if not (text.isascii() and text.isdigit()):
             raise NetworkError(f"{shown(answer.url)} gives no length: {one_line(text)}")
         if int(text[:20]) > expected:
-            raise self._too_long(answer)
+            raise self._too_long()
         if int(text[:20]) < expected:
             got = self._descriptor.size - expected + int(text[:20])
             message = f"ends after {got} bytes where {self._descriptor.size} were expected"
-            raise WrongContentError(message, where=str(self._descriptor.digest))
+            raise WrongContentError(message, where=self._where)
 
-    def _too_long(self, answer: requests.Response) -> ImageError:
+    def _too_long(self) -> ImageError:
         message = f"is longer than the {self._descriptor.size} bytes it should have"
-        return WrongContentError(message, where=f"{shown(answer.url)}")
+        return WrongContentError(message, where=self._where)

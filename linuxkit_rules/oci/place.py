@@ -73,18 +73,13 @@ class Place:
         if answer.status_code != 200:
             drop(answer)
             raise self.failure(answer, path)
-        data = bytearray()
         with answer:
             self.check_encoding(answer)
             try:
-                for block in self.transport.blocks(answer):
-                    data += block
-                    if len(data) > SIZE_LIMIT:
-                        raise ImageError(f"the manifest is longer than {SIZE_LIMIT} bytes", where=self.where)
+                return answer, self.transport.body(answer, SIZE_LIMIT)
             except NetworkError as error:
                 error.where = self.where
                 raise
-        return answer, bytes(data)
 
     def manifest(self, name: str, accept: str = ACCEPT) -> tuple[Descriptor, bytes] | None:
         """Give the manifest or index that a tag or digest names; None where there is none.

@@ -33,6 +33,12 @@ REDIRECTS = 5
 _MOVED = (301, 302, 303, 307, 308)
 _BLOCK = 1 << 18
 _SMALL = 1 << 16
+_TLS_FAULTS = {
+    "CERTIFICATE_VERIFY_FAILED": "LINUXKIT_CA_FILES names further authorities",
+    "WRONG_VERSION_NUMBER": "it speaks no TLS: LINUXKIT_PLAIN_HTTP names registries without",
+}
+"""Faults of TLS that do not pass, and what to do."""
+
 _SLOWEST = 1024  # bytes a second, over the time that a read may take
 
 
@@ -131,11 +137,8 @@ class Transport:
                 timeout=(self.network.connect_seconds, self.network.read_seconds),
                 proxies={"http": proxy, "https": proxy} if proxy else {},
             )
-        except (requests.exceptions.SSLError, requests.exceptions.InvalidURL, ValueError) as error:
-            hint = "LINUXKIT_CA_FILES names further authorities" if "CERTIFICATE" in str(error) else None
-            raise NetworkError(f"cannot reach {shown(url)}: {reason(error)}", hint=hint) from None
-        except requests.RequestException as error:
-            raise PassingError(f"cannot reach {shown(url)}: {reason(error)}") from None
+        except (requests.RequestException, ValueError) as error:
+            raise _unreachable(error, url) from None
 
     def blocks(self, answer: requests.Response) -> Iterator[bytes]:
         """Give the body's bytes as they come, without undoing any content encoding.
@@ -166,7 +169,7 @@ class Transport:
         for block in self.blocks(answer):
             data += block
             if len(data) > limit:
-                raise NetworkError(f"{shown(answer.url)} answers more than {limit} bytes")
+                raise NetworkError(f"the answer of {shown(answer.url)} is longer than {limit} bytes")
         return bytes(data)
 
     def kind_at(self, url: str) -> Kind:
@@ -247,6 +250,19 @@ def _load(context: ssl.SSLContext, file: Path) -> None:
         raise NetworkError("holds no certificates in PEM", where=str(file)) from None
     except OSError as error:
         raise NetworkError(f"cannot read the CA file: {error.strerror}", where=str(file)) from None
+
+
+def _unreachable(error: Exception, url: str) -> NetworkError:
+    """Give the error for a request that got no answer; it passes, unless it is in the address or in TLS."""
+    import requests
+
+    message, text = f"cannot reach {shown(url)}: {reason(error)}", str(error)
+    for sign, hint in _TLS_FAULTS.items():
+        if sign in text:
+            return NetworkError(message, hint=hint)
+    if isinstance(error, (requests.ConnectionError, requests.Timeout)):
+        return PassingError(message)
+    return NetworkError(message)
 
 
 def drop(answer: requests.Response) -> None:
