@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING
 from linuxkit_rules.errors import UsageError
 
 if TYPE_CHECKING:
+    from linuxkit_rules.oci.progress import Progress
+    from linuxkit_rules.oci.transport import Network
     from linuxkit_rules.stages.access import Access
     from linuxkit_rules.stages.stage import Engine
 
 _ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}
+_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+"""Where systems keep the certificates of the authorities that they trust."""
+
 _GIT_KEPT = frozenset(
     f"GIT_{name}"
     for name in (
@@ -59,21 +64,71 @@ def engine(environment: Mapping[str, str] = os.environ) -> Engine:
     from linuxkit_rules.stages.stage import Engine
     from linuxkit_rules.store.blobs import Store
 
-    return Engine(Store(store_root(environment.get("LINUXKIT_STORE", ""))), access=access(environment))
+    return Engine(
+        Store(store_root(environment.get("LINUXKIT_STORE", ""))), access=access(environment, environment)
+    )
 
 
-def access(variables: Mapping[str, str]) -> Access:
-    """Give what the variables that say where to fetch from mean."""
+def access(
+    variables: Mapping[str, str],
+    environment: Mapping[str, str] = os.environ,
+    progress: Progress | None = None,
+) -> Access:
+    """Give what the ``LINUXKIT_*`` variables that say where to fetch from mean.
+
+    ``environment`` tells where accounts, certificates and proxies are.  Raises UsageError.
+    """
+    from linuxkit_rules.oci.credentials import DockerConfig
+    from linuxkit_rules.oci.mirrors import Mirror
+    from linuxkit_rules.oci.progress import Silent
     from linuxkit_rules.stages.access import PACKAGES, Access
 
-    names = variables.get("LINUXKIT_PLAIN_HTTP", "").split(",")
     vendor = variables.get("LINUXKIT_VENDOR", "")
     return Access(
         debian_mirror=variables.get("LINUXKIT_DEBIAN_MIRROR") or None,
         offline=variables.get("LINUXKIT_OFFLINE", "") not in ("", "0"),
         packages=Path(vendor) / PACKAGES if vendor else None,
-        plain_http=tuple(name.strip() for name in names if name.strip()),
+        network=_network(variables, environment),
+        mirrors=tuple(Mirror.parse(text) for text in _items(variables.get("LINUXKIT_MIRRORS", ""))),
+        credentials=DockerConfig(account_files(environment), environment),
+        progress=progress or Silent(),
     )
+
+
+def account_files(environment: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
+    """Give the files that may hold accounts at registries, Docker's first, whether they are there or not.
+
+    ``REGISTRY_AUTH_FILE`` names the only one.
+    """
+    if only := environment.get("REGISTRY_AUTH_FILE", ""):
+        return (Path(only),)
+    home = Path(environment.get("HOME") or Path.home())
+    docker = Path(environment.get("DOCKER_CONFIG") or home / ".docker")
+    run, config = environment.get("XDG_RUNTIME_DIR", ""), environment.get("XDG_CONFIG_HOME", "")
+    folders = ([Path(run)] if run else []) + [Path(config) if config else home / ".config"]
+    return (docker / "config.json", *(folder / "containers" / "auth.json" for folder in folders))
+
+
+def _network(variables: Mapping[str, str], environment: Mapping[str, str]) -> Network:
+    from linuxkit_rules.oci.dial import Proxies
+    from linuxkit_rules.oci.transport import Network
+
+    def either(name: str) -> str:
+        return environment.get(name.lower()) or environment.get(name) or ""
+
+    bundles = (environment.get("SSL_CERT_FILE", ""), *_BUNDLES)
+    return Network(
+        plain_http=_items(variables.get("LINUXKIT_PLAIN_HTTP", "")),
+        trust=next((Path(item) for item in bundles if item and Path(item).exists()), None),
+        ca_files=tuple(
+            Path(item) for item in variables.get("LINUXKIT_CA_FILES", "").split(os.pathsep) if item
+        ),
+        proxies=Proxies(either("HTTP_PROXY"), either("HTTPS_PROXY"), either("NO_PROXY")),
+    )
+
+
+def _items(text: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in text.split(",") if item.strip())
 
 
 def is_locked(text: str, environment: Mapping[str, str] = os.environ) -> bool:

@@ -5,10 +5,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.servers.fixed import Fixed, fixed_server
+from tests.servers.proxy import FaultProxy, fault_proxy
+from tests.servers.registry import RegistryServer, docker_registry
 
 ROOT = Path(__file__).resolve().parents[1]
 _made: list[Path] = []
@@ -77,3 +81,33 @@ def artefact(examples: Path) -> Callable[..., Path]:
         return examples / targets[0]
 
     return build
+
+
+@pytest.fixture(scope="session")
+def registry_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
+    """Docker's registry, open to all, for the whole run: tests push to repositories of their own."""
+    with docker_registry(tmp_path_factory.mktemp("registry")) as server:
+        yield server
+
+
+@pytest.fixture
+def registry(registry_server: RegistryServer) -> str:
+    """The ``host:port`` of Docker's registry."""
+    return registry_server.host
+
+
+@pytest.fixture
+def fixed() -> Iterator[Fixed]:
+    """A server that gives fixed answers."""
+    with fixed_server() as server:
+        yield server
+
+
+@pytest.fixture
+def proxy(registry: str, count: Callable[..., None]) -> Iterator[FaultProxy]:
+    """A proxy before Docker's registry that errs on request."""
+    with fault_proxy(registry) as server:
+        yield server
+    assert server.planned == [], "a fault was planned and did not happen"
+    if server.injected:
+        count("faults injected by the proxy", server.injected)

@@ -13,7 +13,8 @@ import pytest
 from linuxkit_rules.store.verify import verify
 from tests.builds import expected, finished, made, start
 from tests.images import Blobs, tar
-from tests.test_registry import answers, free_port, push
+from tests.servers.processes import answers, free_port
+from tests.servers.registry import push
 from tests.tools import tool
 
 PROCESSES = 16

@@ -15,8 +15,8 @@ from linuxkit_rules.oci.manifest import CONFIG, INDEX, LAYER, MANIFEST, Member
 from linuxkit_rules.oci.pins import ImageLock, ImagePin, PinnedImage, format_pins, parse_pins
 from tests.images import AMD64, ARM64, Blobs, tar
 from tests.project import Project
+from tests.servers.registry import push
 from tests.test_moby import moby
-from tests.test_registry import push, registry  # noqa: F401 - a fixture
 
 YML = """\
 init:
@@ -82,7 +82,7 @@ def test_what_is_no_lock_is_told_in_one_line(text: str, told: str) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path, registry: str) -> Project:  # noqa: F811 - the fixture
+def project(tmp_path: Path, registry: str) -> Project:
     """A YAML of an index for two platforms and of a Docker image for one, in a registry."""
     root = tmp_path / "project"
     root.mkdir()
@@ -111,7 +111,7 @@ def built(project: Project) -> bytes:
     return b"one" if b"one" in data else b"two"
 
 
-def test_a_locked_build_has_the_locked_bytes(project: Project, registry: str) -> None:  # noqa: F811
+def test_a_locked_build_has_the_locked_bytes(project: Project, registry: str) -> None:
     printed = moby(project, "lock", "tiny.yml")
     lock = json.loads((project.root / "tiny.lock").read_text())["images"]
     init, app = lock[f"{registry}/t/init:1"], lock[f"{registry}/t/app:1"]
@@ -139,7 +139,7 @@ def test_with_a_warm_store_a_lock_needs_no_network(project: Project) -> None:
     assert built(project) == b"one"
 
 
-def test_a_lock_for_one_architecture(project: Project, registry: str) -> None:  # noqa: F811
+def test_a_lock_for_one_architecture(project: Project, registry: str) -> None:
     moby(project, "lock", "--arch=arm64", "tiny.yml", status=1)
     assert not (project.root / "tiny.lock").exists()
     (project.root / "tiny.yml").write_text(f"init:\n  - {registry}/t/init:1\n")
@@ -162,7 +162,7 @@ def test_a_lock_for_one_architecture(project: Project, registry: str) -> None:  
 )
 def test_what_no_lock_names_is_refused(
     project: Project,
-    registry: str,  # noqa: F811
+    registry: str,
     arguments: list[str],
     environment: dict[str, str],
 ) -> None:
@@ -240,7 +240,7 @@ def test_layouts_are_locked_too(tmp_path: Path) -> None:
     )
 
 
-def test_scons_reads_the_lock_and_notices_changes(project: Project, registry: str) -> None:  # noqa: F811
+def test_scons_reads_the_lock_and_notices_changes(project: Project, registry: str) -> None:
     (project.root / "SConstruct").write_text(
         "from linuxkit_rules import linuxkit\n"
         "env = Environment(tools=[linuxkit])\n"

@@ -173,3 +173,37 @@ def test_a_lone_member_without_platform_is_taken() -> None:
     assert Index((member,)).select(AMD64, "here") == member
     with pytest.raises(ImageError, match="no platform"):
         Index((member, member)).select(AMD64, "here")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "best"),
+    [
+        ("linux/amd64", ["linux/amd64/v2", "linux/amd64/v1", "linux/amd64"], "linux/amd64/v1"),
+        ("linux/amd64/v3", ["linux/amd64", "linux/amd64/v4", "linux/amd64/v2"], "linux/amd64/v2"),
+        ("linux/amd64/v3", ["linux/amd64", "linux/amd64/v3"], "linux/amd64/v3"),
+        ("linux/amd64", ["linux/x86_64"], "linux/x86_64"),
+        ("linux/amd64", ["linux/amd64/v2", "windows/amd64"], None),
+        ("linux/arm64", ["linux/arm64/v9", "linux/arm64/v8"], "linux/arm64/v8"),
+        ("linux/arm64/v8", ["linux/aarch64"], "linux/aarch64"),
+        ("linux/arm64/v8.2", ["linux/arm64", "linux/arm64/v8.1", "linux/arm64/v8.3"], "linux/arm64/v8.1"),
+        ("linux/arm64", ["linux/arm/v7", "linux/arm"], None),
+        ("linux/arm", ["linux/arm/v5", "linux/arm/v6", "linux/arm/v8"], "linux/arm/v6"),
+        ("linux/arm/v7", ["linux/arm/v6", "linux/armhf"], "linux/armhf"),
+        ("linux/arm/v6", ["linux/arm", "linux/arm/7"], None),
+        ("linux/arm/6", ["linux/armel", "linux/arm/v5"], "linux/armel"),
+        ("linux/386", ["linux/i386"], "linux/i386"),
+        ("linux/mips/x", ["linux/mips/y", "linux/mips"], None),
+        ("linux/ppc64le/power9", ["linux/ppc64le/power8"], None),
+        ("linux/ppc64le", ["linux/ppc64le"], "linux/ppc64le"),
+    ],
+)
+def test_the_best_variant(wanted: str, there: list[str], best: str | None) -> None:
+    found = Platform(*wanted.split("/")).best(Platform(*text.split("/")) for text in there)
+    assert (found and str(found)) == best
+
+
+def test_an_artifact_type_is_kept() -> None:
+    member = Member(target("1"), None, {}, "application/x.signature")
+    value = parse(Index((member,)).to_bytes(), None, "test")
+    assert isinstance(value, Index)
+    assert value.members == (member,)

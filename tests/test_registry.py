@@ -1,110 +1,36 @@
-"""The registry's client, against Docker's own registry and against servers that lie."""
+"""The registry's client, against Docker's own registry: what is pulled, by which name, and from where."""
 
 from __future__ import annotations
 
-import contextlib
-import http.server
-import json
-import socket
-import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
-import requests
 
-from linuxkit_rules.digest import Descriptor, Digest
+from linuxkit_rules.digest import Digest
 from linuxkit_rules.errors import ImageError, NetworkError
-from linuxkit_rules.oci.image import load
-from linuxkit_rules.oci.manifest import DOCKER_MANIFEST, INDEXES, LAYER, MANIFEST, MANIFESTS, Member, parse
-from linuxkit_rules.oci.manifest import Index as ImageIndex
+from linuxkit_rules.oci.dial import CONNECTIONS
+from linuxkit_rules.oci.layout import Layout
+from linuxkit_rules.oci.manifest import CONFIG, DOCKER_MANIFEST, MANIFEST, Manifest, Member, Platform
 from linuxkit_rules.oci.reference import Reference
-from linuxkit_rules.oci.registry import Registry
+from linuxkit_rules.oci.registry import Clients, Registry
+from linuxkit_rules.oci.transport import Network
 from linuxkit_rules.stages.access import Access
-from linuxkit_rules.stages.image import PullImage
+from linuxkit_rules.stages.image import WORKERS, PullImage
 from linuxkit_rules.stages.stage import Engine, Event
+from linuxkit_rules.stages.whole import WholeImage, read_whole
 from linuxkit_rules.store.blobs import Store
 from tests.images import AMD64, ARM64, Blobs, tar
-from tests.tools import tool
-
-LOWER, UPPER = tar(a=b"1" * 100_000, b=b"2"), tar(b=b"3")
+from tests.servers.fixed import Fixed
+from tests.servers.processes import free_port
+from tests.servers.proxy import FaultProxy
+from tests.servers.pulling import LOWER, UPPER, engine_in, layers_of, pull
+from tests.servers.registry import push, push_blob, skopeo
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Engine:
-    return Engine(Store(tmp_path / "store"))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def answers(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
-
-
-CONFIGURATION = """
-version: 0.1
-log: {{level: error, accesslog: {{disabled: true}}}}
-storage: {{filesystem: {{rootdirectory: {root}}}}}
-http: {{addr: "127.0.0.1:{port}"}}
-"""
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A registry on loopback; gives its ``host:port``."""
-    root, port = tmp_path_factory.mktemp("registry"), free_port()
-    (root / "config.yml").write_text(CONFIGURATION.format(root=root / "data", port=port))
-    command = tool("docker-registry", "usr/bin/docker-registry")
-    server = subprocess.Popen([*command, "serve", str(root / "config.yml")])
-    try:
-        while not answers(port):
-            assert server.poll() is None, "the registry ended before it answered"
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def push(host: str, blobs: Blobs, top: Descriptor, repository: str, tag: str) -> None:
-    """Push an image by plain HTTP, as the distribution specification says ("Push")."""
-    base = f"http://{host}/v2/{repository}"
-    value = parse(blobs.data[top.digest], top.media_type, "test")
-    if isinstance(value, ImageIndex):
-        for member in value.members:
-            push(host, blobs, member.descriptor, repository, str(member.descriptor.digest))
-    else:
-        for item in (value.config, *value.layers):
-            begun = requests.post(f"{base}/blobs/uploads/", timeout=60)
-            begun.raise_for_status()
-            done = requests.put(
-                begun.headers["Location"],
-                params={"digest": str(item.digest)},
-                data=blobs.data[item.digest],
-                timeout=60,
-            )
-            done.raise_for_status()
-    requests.put(
-        f"{base}/manifests/{tag}",
-        data=blobs.data[top.digest],
-        headers={"Content-Type": top.media_type},
-        timeout=60,
-    ).raise_for_status()
-
-
-def pull(engine: Engine, reference: str, arch: str = "amd64") -> list[bytes]:
-    image = load(engine.store, engine.run(PullImage(reference, arch), {}).output)
-    assert image.manifest.media_type == MANIFEST
-    assert {layer.media_type for layer in image.layers} <= {LAYER}
-    return [engine.store.read(layer.digest) for layer in image.layers]
+    return engine_in(tmp_path)
 
 
 @pytest.mark.parametrize("how", ["gzip", "zstd", ""])
@@ -171,274 +97,6 @@ def test_an_unknown_host(engine: Engine) -> None:
         pull(engine, "registry.invalid/a/b")
 
 
-Answer = tuple[int, Mapping[str, str], bytes]
-
-
-@dataclass
-class Hostile:
-    """A server that gives fixed answers by path and keeps the headers of what it was asked."""
-
-    answers: dict[str, Answer] = field(default_factory=dict)
-    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-    host: str = ""
-    hook: Callable[[str, Mapping[str, str]], Answer | None] = lambda path, headers: None
-
-    def serve(self, blobs: Blobs, image: Descriptor) -> None:
-        """Answer as a registry would for the repository ``a/b``."""
-        for digest, data in blobs.data.items():
-            self.answers[f"/v2/a/b/blobs/{digest}"] = (200, {}, data)
-        manifest = (200, {"Content-Type": image.media_type}, blobs.data[image.digest])
-        self.answers[f"/v2/a/b/manifests/{image.digest}"] = manifest
-        self.answers["/v2/a/b/manifests/1"] = manifest
-
-
-@contextlib.contextmanager
-def serving() -> Iterator[Hostile]:
-    hostile = Hostile()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version: ClassVar[str] = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            hostile.asked.append((self.path, dict(self.headers)))
-            plain = self.path.partition("?")[0]
-            found = hostile.hook(self.path, self.headers)
-            status, headers, body = found or hostile.answers.get(plain, (404, {}, b""))
-            self.send_response(status)
-            always = {"Content-Length": str(len(body)), "Connection": "close"}
-            for name, value in {**always, **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        hostile.host = f"127.0.0.1:{server.server_port}"
-        try:
-            yield hostile
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-@pytest.fixture
-def hostile() -> Iterator[Hostile]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def image(hostile: Hostile) -> tuple[Blobs, Descriptor, Digest]:
-    """An image of one layer that the server has: blobs, manifest, the layer's digest."""
-    blobs = Blobs()
-    found = blobs.image([LOWER])
-    hostile.serve(blobs, found)
-    (layer,) = (digest for digest, data in blobs.data.items() if data[:2] == b"\x1f\x8b")
-    return blobs, found, layer
-
-
-Image = tuple[Blobs, Descriptor, Digest]
-
-
-def test_the_fixed_server_serves(hostile: Hostile, image: Image, engine: Engine) -> None:
-    assert pull(engine, f"{hostile.host}/a/b:1") == [LOWER]
-    accept = hostile.asked[0][1]
-    assert accept["Accept-Encoding"] == "identity"
-    assert set(accept["Accept"].split(", ")) == {*INDEXES, *MANIFESTS}
-
-
-@pytest.mark.parametrize(
-    ("change", "why"),
-    [
-        (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "wrong content"),
-        (lambda data: data + b"x", "longer than"),
-        (lambda data: data[:-1], "ends after"),
-    ],
-)
-def test_a_false_blob_is_refused(
-    hostile: Hostile, image: Image, engine: Engine, change: Callable[[bytes], bytes], why: str
-) -> None:
-    blobs, _, layer = image
-    hostile.answers[f"/v2/a/b/blobs/{layer}"] = (200, {}, change(blobs.data[layer]))
-    with pytest.raises(ImageError, match=why) as caught:
-        pull(engine, f"{hostile.host}/a/b:1")
-    assert str(layer) in str(caught.value)
-    assert not engine.store.path(Digest.of(LOWER)).exists()
-
-
-def test_a_blob_that_breaks_off(hostile: Hostile, image: Image, engine: Engine) -> None:
-    blobs, _, layer = image
-    data = blobs.data[layer]
-    hostile.answers[f"/v2/a/b/blobs/{layer}"] = (200, {"Content-Length": str(len(data))}, data[:-9])
-    with pytest.raises((NetworkError, ImageError), match=r"broke|ends after"):
-        pull(engine, f"{hostile.host}/a/b:1")
-
-
-def test_a_false_manifest_is_refused(hostile: Hostile, image: Image, engine: Engine) -> None:
-    blobs, top, _ = image
-    text = blobs.data[top.digest] + b" "
-    path = f"/v2/a/b/manifests/{top.digest}"
-    hostile.answers[path] = (200, {"Content-Type": MANIFEST}, text)
-    with pytest.raises(ImageError, match=f"gave a manifest {Digest.of(text)}, not {top.digest}"):
-        pull(engine, f"{hostile.host}/a/b@{top.digest}")
-    hostile.answers["/v2/a/b/manifests/1"] = (
-        200,
-        {"Content-Type": MANIFEST, "Docker-Content-Digest": str(top.digest)},
-        text,
-    )
-    with pytest.raises(ImageError, match="gave a manifest"):
-        pull(engine, f"{hostile.host}/a/b:1")
-
-
-def test_a_web_page_is_no_manifest(hostile: Hostile, engine: Engine) -> None:
-    hostile.answers["/v2/a/b/manifests/1"] = (200, {"Content-Type": "text/html; charset=utf-8"}, b"<html>")
-    with pytest.raises(ImageError, match="JSON"):
-        pull(engine, f"{hostile.host}/a/b:1")
-
-
-def test_a_lying_content_type_is_refused(hostile: Hostile, image: Image, engine: Engine) -> None:
-    blobs, top, _ = image
-    hostile.answers["/v2/a/b/manifests/1"] = (200, {"Content-Type": INDEXES[0]}, blobs.data[top.digest])
-    with pytest.raises(ImageError, match="was announced as"):
-        pull(engine, f"{hostile.host}/a/b:1")
-
-
-def test_an_endless_manifest_is_refused(hostile: Hostile, engine: Engine) -> None:
-    hostile.answers["/v2/a/b/manifests/1"] = (200, {"Content-Type": MANIFEST}, b" " * (5 << 20))
-    with pytest.raises(ImageError, match="longer than"):
-        pull(engine, f"{hostile.host}/a/b:1")
-
-
-def wants_token(hostile: Hostile, realm: str) -> None:
-    """Let the server answer 401 to whoever brings no token."""
-    challenge = f'Bearer realm="{realm}",service="s p",scope="repository:a/b:pull"'
-
-    def hook(path: str, headers: Mapping[str, str]) -> Answer | None:
-        if path.startswith("/v2/") and headers.get("Authorization") != "Bearer t0k":
-            return 401, {"WWW-Authenticate": challenge}, b"{}"
-        return None
-
-    hostile.hook = hook
-
-
-def test_an_anonymous_token(hostile: Hostile, image: Image, engine: Engine) -> None:
-    wants_token(hostile, f"http://{hostile.host}/token?x=1")
-    hostile.answers["/token"] = (200, {}, json.dumps({"token": "t0k"}).encode())
-    assert pull(engine, f"{hostile.host}/a/b:1") == [LOWER]
-    (asked,) = [path for path, _ in hostile.asked if path.startswith("/token")]
-    assert asked == "/token?x=1&scope=repository%3Aa%2Fb%3Apull&service=s+p"
-
-
-def test_a_token_that_runs_out_is_renewed(hostile: Hostile, image: Image, engine: Engine) -> None:
-    _, _, layer = image
-    wants_token(hostile, f"http://{hostile.host}/token")
-    first = hostile.hook
-
-    def hook(path: str, headers: Mapping[str, str]) -> Answer | None:
-        if path.endswith(str(layer)):
-            given = headers.get("Authorization")
-            challenge = {"WWW-Authenticate": f'Bearer realm="http://{hostile.host}/token"'}
-            return None if given == "Bearer t1k" else (401, challenge, b"")
-        if path.startswith("/token"):
-            count = sum(asked.startswith("/token") for asked, _ in hostile.asked)
-            return 200, {}, json.dumps({"token": f"t{count - 1}k"}).encode()
-        return first(path, headers)
-
-    hostile.hook = hook
-    assert pull(engine, f"{hostile.host}/a/b:1") == [LOWER]
-
-
-@pytest.mark.parametrize(
-    ("answer", "error", "why"),
-    [
-        ((200, {}, b'{"token": 1}'), NetworkError, "without a token"),
-        ((200, {}, b"[]"), NetworkError, "without a token"),
-        ((200, {}, b"<"), NetworkError, "without a token"),
-        ((401, {}, b""), NetworkError, "gives no token without a login"),
-        ((200, {}, b'{"access_token": "other"}'), ImageError, "needs a login"),
-    ],
-)
-def test_no_token(
-    hostile: Hostile, image: Image, engine: Engine, answer: Answer, error: type[Exception], why: str
-) -> None:
-    wants_token(hostile, f"http://{hostile.host}/token")
-    hostile.answers["/token"] = answer
-    with pytest.raises(error, match=why):
-        pull(engine, f"{hostile.host}/a/b:1")
-
-
-def test_a_realm_that_is_no_address(hostile: Hostile, image: Image, engine: Engine) -> None:
-    for realm, why in (("http://[", "no address"), ("http://registry.invalid/", "is refused")):
-        wants_token(hostile, realm)
-        with pytest.raises(NetworkError, match=why):
-            pull(engine, f"{hostile.host}/a/b:1")
-
-
-def test_another_kind_of_login(hostile: Hostile, engine: Engine) -> None:
-    hostile.answers["/v2/a/b/manifests/1"] = (401, {"WWW-Authenticate": 'Basic realm="x"'}, b"")
-    with pytest.raises(NetworkError, match="wants a login"):
-        pull(engine, f"{hostile.host}/a/b:1")
-
-
-def test_a_redirect_gets_no_token(hostile: Hostile, image: Image, engine: Engine) -> None:
-    blobs, _, layer = image
-    wants_token(hostile, f"http://{hostile.host}/token")
-    hostile.answers["/token"] = (200, {}, b'{"access_token": "t0k"}')
-    with serving() as other:
-        other.answers["/elsewhere"] = (200, {}, blobs.data[layer])
-        target = f"http://{other.host}/elsewhere?signature=1"
-        hostile.answers[f"/v2/a/b/blobs/{layer}"] = (307, {"Location": target}, b"")
-        assert pull(engine, f"{hostile.host}/a/b:1") == [LOWER]
-    ((path, headers),) = other.asked
-    assert path == "/elsewhere?signature=1"
-    assert "Authorization" not in headers
-
-
-@pytest.mark.parametrize(
-    ("target", "why"),
-    [
-        ("http://registry.invalid/x", "sends us to http://registry.invalid/x, which is refused"),
-        ("file:///etc/passwd", "which is refused"),
-        ("http://[", "cannot reach"),
-        ("/v2/a/b/manifests/1", "more than 5 redirects"),
-    ],
-)
-def test_a_redirect_that_is_refused(hostile: Hostile, engine: Engine, target: str, why: str) -> None:
-    hostile.answers["/v2/a/b/manifests/1"] = (302, {"Location": target}, b"")
-    with pytest.raises(NetworkError, match=why):
-        pull(engine, f"{hostile.host}/a/b:1")
-
-
-@pytest.mark.parametrize(
-    ("status", "error", "why"),
-    [
-        (403, ImageError, "needs a login"),
-        (429, NetworkError, "refuses more requests"),
-        (500, NetworkError, "status 500"),
-        (206, NetworkError, "status 206"),
-    ],
-)
-def test_other_answers(
-    hostile: Hostile, engine: Engine, status: int, error: type[Exception], why: str
-) -> None:
-    hostile.answers["/v2/a/b/manifests/1"] = (status, {}, b"")
-    with pytest.raises(error, match=why):
-        pull(engine, f"{hostile.host}/a/b:1")
-    assert len(hostile.asked) == (4 if status == 500 else 1)
-
-
-def test_a_busy_server_is_asked_again(hostile: Hostile, image: Image, engine: Engine) -> None:
-    def hook(path: str, headers: Mapping[str, str]) -> Answer | None:
-        return (503, {}, b"") if len(hostile.asked) == 1 else None
-
-    hostile.hook = hook
-    assert pull(engine, f"{hostile.host}/a/b:1") == [LOWER]
-
-
 @pytest.mark.parametrize(
     ("domain", "plain", "scheme"),
     [
@@ -453,7 +111,7 @@ def test_a_busy_server_is_asked_again(hostile: Hostile, image: Image, engine: En
     ],
 )
 def test_plain_http_is_for_loopback_or_by_name(domain: str, plain: tuple[str, ...], scheme: str) -> None:
-    with Registry(Reference(domain, "a", "1"), plain_http=plain) as registry:
+    with Registry(Reference(domain, "a", "1"), Clients.on(Network(plain_http=plain))) as registry:
         assert registry.base == f"{scheme}://{domain}/v2/a/"
 
 
@@ -462,6 +120,142 @@ def test_the_default_domain_is_answered_for_by_its_registry() -> None:
         assert registry.base == "https://registry-1.docker.io/v2/library/redis/"
 
 
-def test_an_endpoint_stands_for_a_registry(hostile: Hostile, image: Image, engine: Engine) -> None:
-    access = Access(endpoints=(("docker.io", f"http://{hostile.host}"),))
+def test_an_endpoint_stands_for_a_registry(fixed: Fixed, engine: Engine) -> None:
+    blobs = Blobs()
+    fixed.serve(blobs, blobs.image([LOWER]))
+    access = Access(endpoints=(("docker.io", f"http://{fixed.host}"),))
     assert pull(Engine(engine.store, access=access), "a/b:1") == [LOWER]
+
+
+@pytest.mark.parametrize("form", ["oci", "v2s2"])
+def test_what_skopeo_pushes(registry: str, engine: Engine, tmp_path: Path, form: str) -> None:
+    blobs = Blobs()
+    for name, data in blobs.files((blobs.image([LOWER, UPPER]), {})).items():
+        (tmp_path / "layout" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "layout" / name).write_bytes(data)
+    target = f"docker://{registry}/a/skopeo:{form}"
+    skopeo("copy", "--format", form, "--dest-tls-verify=false", f"oci:{tmp_path / 'layout'}", target)
+    assert pull(engine, f"{registry}/a/skopeo:{form}") == [LOWER, UPPER]
+
+
+def test_what_skopeo_pulls_is_the_same(registry: str, tmp_path: Path) -> None:
+    blobs = Blobs()
+    top = blobs.image([LOWER], "zstd")
+    push(registry, blobs, top, "a/both", "1")
+    skopeo("copy", "--src-tls-verify=false", f"docker://{registry}/a/both:1", f"oci:{tmp_path / 'layout'}:1")
+    with Access().registry(Reference.parse(f"{registry}/a/both:1")) as repository:
+        assert repository.resolve() == Layout.at(tmp_path / "layout").find_ref("1") == top
+
+
+def test_a_manifest_by_tag_and_by_digest(registry: str) -> None:
+    blobs = Blobs()
+    top = blobs.image([LOWER])
+    push(registry, blobs, top, "a/manifest", "1")
+    with Access().registry(Reference.parse(f"{registry}/a/manifest")) as repository:
+        for name in ("1", str(top.digest)):
+            assert repository.manifest(name) == (top, blobs.data[top.digest])
+        assert repository.manifest("nosuch") is None
+        assert repository.manifest(f"sha256:{'0' * 64}") is None
+
+
+def test_referrers_by_the_fallback_tag(registry: str) -> None:
+    """Docker's registry 2.8 has no referrers: clients that push them keep an index as a tag."""
+    blobs = Blobs()
+    top = blobs.image([LOWER])
+    push(registry, blobs, top, "a/signed", "1")
+    config = blobs.add(b"{}", CONFIG)
+    push_blob(registry, b"{}", config, "a/signed")
+    signature = blobs.add(Manifest(config, ()).to_bytes(), MANIFEST)
+    index = blobs.index(Member(signature, None, {}, "application/x.signature"))
+    push(registry, blobs, index, "a/signed", f"sha256-{top.digest.hex}")
+    with Access().registry(Reference.parse(f"{registry}/a/signed")) as repository:
+        (found,) = repository.referrers(top.digest)
+        assert (found.descriptor, found.artifact_type) == (signature, "application/x.signature")
+        assert repository.referrers(top.digest, "application/x.signature") == (found,)
+        assert repository.referrers(top.digest, "application/x.other") == ()
+        assert repository.referrers(Digest("0" * 64)) == ()
+
+
+def test_referrers_come_in_pages(fixed: Fixed) -> None:
+    subject = Digest("5" * 64)
+    blobs = Blobs()
+    members = [Member(blobs.add(bytes([n]), MANIFEST), None, {}, f"application/x.{n % 2}") for n in range(5)]
+    path = f"/v2/a/b/referrers/{subject}"
+
+    def hook(asked: str, headers: object) -> tuple[int, dict[str, str], bytes] | None:
+        number = int(asked.partition("page=")[2] or 0)
+        data = blobs.data[blobs.index(*members[number : number + 2]).digest]
+        more = {"Link": f'<{path}?page={number + 2}>; rel="next"'} if number < 4 else {}
+        return (200, more, data) if asked.startswith(path) else None
+
+    fixed.hook = hook
+    with Access().registry(Reference.parse(f"{fixed.host}/a/b")) as repository:
+        assert repository.referrers(subject) == tuple(members)
+        assert repository.referrers(subject, "application/x.1") == (members[1], members[3])
+    assert fixed.asked[3][0] == f"{path}?artifactType=application%2Fx.1"
+
+
+@pytest.mark.parametrize("link", ["http://127.0.0.1:1/v2/", "/v2/a/b/referrers/x"])
+def test_pages_that_lead_astray_or_nowhere(fixed: Fixed, link: str) -> None:
+    blobs = Blobs()
+    member = Member(blobs.add(b"1", MANIFEST))
+    data = blobs.data[blobs.index(member).digest]
+    fixed.hook = lambda path, headers: (200, {"Link": f'<{link}>; rel="next"'}, data)
+    repository = Access().registry(Reference.parse(f"{fixed.host}/a/b"))
+    with pytest.raises(NetworkError, match="another place|does not end"):
+        repository.referrers(Digest("5" * 64))
+
+
+def test_an_index_gives_the_best_variant(registry: str, engine: Engine) -> None:
+    blobs = Blobs()
+    layers = {"v2": [UPPER], "": [LOWER], "v3": [LOWER, UPPER]}
+    members = [
+        Member(blobs.image(items, platform=AMD64), Platform("linux", "amd64", variant))
+        for variant, items in layers.items()
+    ]
+    push(registry, blobs, blobs.index(*members), "a/variants", "1")
+    assert pull(engine, f"{registry}/a/variants:1") == [LOWER]
+
+
+def test_connections_are_few_and_kept(proxy: FaultProxy, registry: str, tmp_path: Path) -> None:
+    blobs = Blobs()
+    layers = [tar(a=bytes([number])) for number in range(24)]
+    push(registry, blobs, blobs.image(layers), "a/many", "1")
+    assert pull(engine_in(tmp_path), f"{proxy.host}/a/many:1") == layers
+    assert len(proxy.asked) == 26
+    assert proxy.connections <= CONNECTIONS
+
+
+def test_blobs_come_at_once(fixed: Fixed, engine: Engine) -> None:
+    """Each request for a layer is answered when as many as there are workers have come."""
+    blobs = Blobs()
+    layers = [tar(a=bytes([number])) for number in range(WORKERS)]
+    top = blobs.image(layers)
+    fixed.serve(blobs, top)
+    names = {str(item.digest) for item in layers_of(blobs, top)}
+    together = threading.Barrier(WORKERS, timeout=60)
+
+    def hook(path: str, headers: object) -> None:
+        if path.rpartition("/")[2] in names:
+            together.wait()
+
+    fixed.hook = hook
+    assert pull(engine, f"{fixed.host}/a/b:1") == layers
+
+
+def test_a_volume_has_the_best_variant(registry: str, engine: Engine) -> None:
+    blobs = Blobs()
+    members = {
+        variant: Member(
+            blobs.image([tar(a=variant.encode())], platform=Platform("linux", "arm", variant)),
+            Platform("linux", "arm", variant),
+        )
+        for variant in ("v5", "v6", "v7", "v8")
+    }
+    push(registry, blobs, blobs.index(*members.values()), "a/arms", "1")
+    source = PullImage(f"{registry}/a/arms:1", "arm64")
+    for wanted, given in (("v7", "v7"), ("v6", "v6"), ("", "v7")):
+        stage = WholeImage(source, (Platform("linux", "arm", wanted),))
+        _, found = read_whole(engine.run(stage, {}).output, engine.store)
+        digests = {item.digest for item in found}
+        assert [name for name, item in members.items() if item.descriptor.digest in digests] == [given]

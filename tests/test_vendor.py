@@ -13,8 +13,8 @@ from linuxkit_rules.oci.manifest import Member
 from linuxkit_rules.oci.reference import Reference
 from tests.images import AMD64, ARM64, Blobs, tar
 from tests.project import Project
+from tests.servers.registry import push
 from tests.test_moby import moby
-from tests.test_registry import push, registry  # noqa: F401 - a fixture
 
 YML = """\
 kernel:
@@ -47,7 +47,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 @pytest.fixture
-def project(tmp_path: Path, registry: str) -> Project:  # noqa: F811 - the fixture
+def project(tmp_path: Path, registry: str) -> Project:
     """An image of a registry's images, of the library's, and of a component of the project's own."""
     root = tmp_path / "project"
     (root / "mine").mkdir(parents=True)
@@ -101,7 +101,7 @@ def test_a_machine_without_a_network_builds_the_same_bytes(project: Project) -> 
     assert files(vendored(project, "--arch=amd64")) == before
 
 
-def test_one_folder_serves_several_machines(project: Project, registry: str) -> None:  # noqa: F811
+def test_one_folder_serves_several_machines(project: Project, registry: str) -> None:
     folder = vendored(project, "--arch=amd64", "--format=tar")
     amd64 = set(files(folder))
     vendored(project, "--arch=arm64", "--format=tar")

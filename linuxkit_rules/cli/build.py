@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from linuxkit_rules.cli.numbers import positive
 from linuxkit_rules.cli.request import (
     STDIN,
+    add_fetching,
     add_files,
     add_lock,
     add_settings,
@@ -39,6 +40,7 @@ def grammar(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="the outputs' name (the last FILE's; for - linuxkit)")
     parser.add_argument("--dir", default=".", help="folder of the outputs (this one)")
     add_settings(parser)
+    add_fetching(parser)
     add_lock(parser)
     parser.add_argument(
         "--vendor", metavar="DIR", help="what `moby vendor` has made, searched before all else"

@@ -36,6 +36,20 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_fetching(parser: argparse.ArgumentParser) -> None:
+    """Declare options for how registries are asked."""
+    parser.add_argument(
+        "--mirror",
+        action="append",
+        default=[],
+        metavar="[REGISTRY=]URL",
+        help="asked before the registry (docker.io); repeatable",
+    )
+    parser.add_argument(
+        "--ca-file", action="append", default=[], metavar="FILE", help="further authorities of certificates"
+    )
+
+
 def add_lock(parser: argparse.ArgumentParser) -> None:
     """Declare options for the lock of images."""
     parser.add_argument("--lock", metavar="FILE", help="lock of images (NAME.lock beside the last NAME.yml)")
@@ -77,11 +91,30 @@ def _variables(given: dict[str, Any]) -> dict[str, Any]:
         found["LINUXKIT_LOCKED"] = "1" if given["locked"] else "0"
     if given["image_layout"]:
         found["LINUXKIT_IMAGE_LAYOUTS"] = [_folder("--image-layout", item) for item in given["image_layout"]]
+    found |= _fetching(given)
     if given.get("vendor"):
         found["LINUXKIT_VENDOR"] = _folder("--vendor", given["vendor"])
     if given.get("lock"):
         found["LINUXKIT_IMAGE_LOCK"] = str(Path(given["lock"]).absolute())
     return found
+
+
+def _fetching(given: dict[str, Any]) -> dict[str, str]:
+    """Give the variables that say how registries are asked; raise UsageError."""
+    from linuxkit_rules.oci.mirrors import Mirror
+
+    variables = {}
+    if given.get("mirror"):
+        for text in given["mirror"]:
+            Mirror.parse(text)
+        variables["LINUXKIT_MIRRORS"] = ",".join(given["mirror"])
+    if given.get("ca_file"):
+        for file in given["ca_file"]:
+            if not Path(file).is_file():
+                raise UsageError("--ca-file: there is no such file", where=file)
+        files = [str(Path(file).absolute()) for file in given["ca_file"]]
+        variables["LINUXKIT_CA_FILES"] = os.pathsep.join(files)
+    return variables
 
 
 def stdin() -> bytes:

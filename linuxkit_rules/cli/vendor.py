@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from linuxkit_rules.cli.request import STDIN, add_files, add_lock, add_settings, request_of, stdin
+from linuxkit_rules.cli.request import (
+    STDIN,
+    add_fetching,
+    add_files,
+    add_lock,
+    add_settings,
+    request_of,
+    stdin,
+)
 from linuxkit_rules.cli.streams import tell
 
 NAME = "vendor"
@@ -20,6 +28,7 @@ def grammar(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", metavar="F,…", help="output formats that will be built (all of them)")
     parser.add_argument("--arch", default="", help="amd64 or arm64 (this machine's)")
     add_settings(parser)
+    add_fetching(parser)
     add_lock(parser)
 
 

@@ -7,7 +7,7 @@ stages bring to this one form, so that later stages need one reader: ``load``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from linuxkit_rules.digest import Descriptor, Digest
@@ -106,7 +106,8 @@ def diff_ids(config: bytes, manifest: Manifest, platform: Platform, where: str) 
     """
     value = load_object(config, f"{where}: configuration")
     found = read_platform(value, f"{where}: configuration")
-    if not platform.runs(found):
+    meant = found if found.variant else replace(found, variant=platform.variant)  # Docker leaves it out
+    if not platform.runs(meant):
         raise PlatformError(f"the image is for {found}, not for {platform}", where=where)
     rootfs = value.get("rootfs")
     texts = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None

@@ -7,7 +7,8 @@ https://github.com/distribution/distribution/blob/v2.8.3/docs/spec/manifest-v2-2
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,24 +44,53 @@ SIZE_LIMIT = 4 << 20
 
 _ATTESTATION = "vnd.docker.reference.type"
 _VARIANTS = {"amd64": "v1", "arm": "v7", "arm64": "v8"}
+"""The variant that is meant where none is given."""
+
+_NAMES = {
+    "x86_64": ("amd64", ""),
+    "x86-64": ("amd64", ""),
+    "aarch64": ("arm64", ""),
+    "armhf": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+    "i386": ("386", ""),
+}
+"""Other names of architectures, with the variants that they imply."""
+
+_LEVEL = re.compile(r"v?(\d{1,3})(?:\.(\d{1,3}))?")
 
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What an image runs on; ``str()`` gives ``linux/arm64/v8``."""
+    """What an image runs on; ``str()`` gives ``linux/arm64/v8``.
+
+    Names and variants mean what they mean to containerd (its package ``platforms``).
+    """
 
     os: str
     architecture: str
     variant: str = ""
 
     def runs(self, other: Platform) -> bool:
-        """Whether an image for ``other`` is one for this platform (arm64 and arm64/v8 are the same)."""
-        return self._normal() == other._normal()
+        """Whether an image for ``other`` runs on this platform: the same, or one of an earlier variant."""
+        mine, its = self._normal(), other._normal()
+        if mine[:2] != its[:2]:
+            return False
+        return mine[2] == its[2] or (mine[1] in _VARIANTS and () < its[3] < mine[3])
 
-    def _normal(self) -> tuple[str, str, str]:
-        """The names with the variant that is meant where none is given (containerd's normalisation)."""
-        variant = self.variant or _VARIANTS.get(self.architecture, "")
-        return self.os, self.architecture, variant
+    def best(self, others: Iterable[Platform]) -> Platform | None:
+        """Give the one that makes the most of this platform, the first of equals; None where none runs."""
+        running = [other for other in others if self.runs(other)]
+        return max(running, key=lambda other: other._normal()[3], default=None)
+
+    def _normal(self) -> tuple[str, str, str, tuple[int, ...]]:
+        """The names, the variant that is meant, and its level as numbers, ``()`` where it has none."""
+        architecture, implied = _NAMES.get(self.architecture, (self.architecture, ""))
+        variant = self.variant or implied or _VARIANTS.get(architecture, "")
+        match = _LEVEL.fullmatch(variant)
+        if match is None:
+            return self.os, architecture, variant, ()
+        level = (int(match[1]), int(match[2] or 0))
+        return self.os, architecture, f"v{level[0]}.{level[1]}", level
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
@@ -93,6 +123,7 @@ class Member:
     descriptor: Descriptor
     platform: Platform | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
+    artifact_type: str = ""
 
     @property
     def is_image(self) -> bool:
@@ -107,6 +138,8 @@ class Member:
         if self.platform:
             parts = {name: getattr(self.platform, name) for name in ("os", "architecture", "variant")}
             value["platform"] = {name: part for name, part in parts.items() if part}
+        if self.artifact_type:
+            value["artifactType"] = self.artifact_type
         return _annotated(value, self.annotations)
 
 
@@ -128,14 +161,14 @@ class Index:
         return canonical_json(_annotated(value, self.annotations))
 
     def select(self, platform: Platform, where: str) -> Member:
-        """Give the first member for ``platform``; raise PlatformError that lists what there is.
+        """Give the best member for ``platform``; raise PlatformError that lists what there is.
 
         A member that names no platform is taken where it is the only one: its configuration tells.
         """
         images = [member for member in self.members if member.is_image]
-        for member in images:
-            if member.platform and platform.runs(member.platform):
-                return member
+        best = platform.best(member.platform for member in images if member.platform)
+        if best is not None:
+            return next(member for member in images if member.platform == best)
         if len(images) == 1 and images[0].platform is None:
             return images[0]
         there = ", ".join(str(member.platform or "no platform") for member in images) or "none"
@@ -237,7 +270,10 @@ def _member(value: Any, where: str) -> Member:
     target = descriptor(value, where)
     platform = value.get("platform")
     found = None if platform is None else read_platform(platform, where)
-    return Member(target, found, _annotations(value, where))
+    artifact_type = value.get("artifactType") or ""
+    if not isinstance(artifact_type, str):
+        raise ImageError("an artifactType must be text", where=where)
+    return Member(target, found, _annotations(value, where), artifact_type)
 
 
 def read_platform(value: Any, where: str) -> Platform:

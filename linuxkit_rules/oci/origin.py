@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import io
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import ImageError
-from linuxkit_rules.formats.entry import Slice
 from linuxkit_rules.oci.manifest import SIZE_LIMIT
-from linuxkit_rules.store.blobs import Store, SupportsWrite
+from linuxkit_rules.store.blobs import SupportsWrite
+
+T = TypeVar("T")
+
+
+class WrongContentError(ImageError):
+    """A blob has another size or digest than its descriptor says."""
 
 
 class Origin(Protocol):
@@ -27,38 +30,12 @@ class Origin(Protocol):
         """Write the blob to ``out``, as it comes; raise ImageError where the place does not have it."""
 
 
-@contextmanager
-def store_first(
-    store: Store, name: str, place: Callable[[], AbstractContextManager[Origin]]
-) -> Iterator[Origin]:
-    """Give ``store`` with ``place`` behind it, which is opened only when the store lacks a blob.
+@runtime_checkable
+class SecondChance(Protocol):
+    """An origin that may have a blob in more places than one, or has it twice from a place that errs."""
 
-    ``name`` is what messages call the place.
-    """
-    with ExitStack() as stack:
-        yield _StoreFirst(store, name, lambda: stack.enter_context(place()))
-
-
-class _StoreFirst:
-    def __init__(self, store: Store, name: str, place: Callable[[], Origin]) -> None:
-        self.name = name
-        self._store = store
-        self._place = place
-        self._opened: Origin | None = None
-        self._guard = threading.Lock()
-
-    def copy(self, descriptor: Descriptor, out: SupportsWrite) -> None:
-        """Write the blob to ``out``."""
-        if self._store.has(descriptor):
-            self._store.copy(Slice(descriptor.digest, 0, descriptor.size), out)
-        else:
-            self._behind().copy(descriptor, out)
-
-    def _behind(self) -> Origin:
-        with self._guard:
-            if self._opened is None:
-                self._opened = self._place()
-            return self._opened
+    def doubt(self, descriptor: Descriptor) -> bool:
+        """Hear that what came has the wrong content; say whether to fetch it again."""
 
 
 class HashWriter:
@@ -92,7 +69,7 @@ class _Check(HashWriter):
 
     def write(self, data: bytes) -> None:
         if self.size + len(data) > self._expected.size:
-            raise ImageError(
+            raise WrongContentError(
                 f"is longer than the {self._expected.size} bytes it should have", where=self._where
             )
         super().write(data)
@@ -100,9 +77,9 @@ class _Check(HashWriter):
     def finish(self) -> None:
         if self.size != self._expected.size:
             message = f"ends after {self.size} bytes where {self._expected.size} were expected"
-            raise ImageError(message, where=self._where)
+            raise WrongContentError(message, where=self._where)
         if self.digest != self._expected.digest:
-            raise ImageError(f"has the wrong content: {self.digest}", where=self._where)
+            raise WrongContentError(f"has the wrong content: {self.digest}", where=self._where)
 
 
 def copy_verified(origin: Origin, descriptor: Descriptor, out: SupportsWrite) -> None:
@@ -120,6 +97,23 @@ def read_verified(origin: Origin, descriptor: Descriptor) -> bytes:
     if descriptor.size > SIZE_LIMIT:
         message = f"a document of {descriptor.size} bytes is longer than the {SIZE_LIMIT} that are read"
         raise ImageError(message, where=f"{origin.name}: {descriptor.digest}")
-    out = io.BytesIO()
-    copy_verified(origin, descriptor, out)
-    return out.getvalue()
+
+    def fetch() -> bytes:
+        out = io.BytesIO()
+        copy_verified(origin, descriptor, out)
+        return out.getvalue()
+
+    return with_second_chance(origin, descriptor, fetch)
+
+
+def with_second_chance(origin: Origin, descriptor: Descriptor, fetch: Callable[[], T]) -> T:
+    """Run ``fetch``, which copies the blob to a fresh place, again where the origin says that it is of use.
+
+    Raises what ``fetch`` raises at last.
+    """
+    while True:
+        try:
+            return fetch()
+        except WrongContentError:
+            if not (isinstance(origin, SecondChance) and origin.doubt(descriptor)):
+                raise

@@ -1,277 +1,234 @@
-"""A registry's repository, read without an account over HTTP.
+"""A registry's repository, read over HTTP: from its mirrors first, then from the registry itself.
 
-https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md ("Pull");
-tokens: https://github.com/distribution/distribution/blob/v2.8.3/docs/spec/auth/token.md
+https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md ("Pull", "Listing Referrers"); Docker
+schema 2 manifests: https://github.com/distribution/distribution/blob/v2.8.3/docs/spec/manifest-v2-2.md
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
 import threading
-from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, NoReturn
-from urllib.parse import urlencode, urljoin, urlsplit
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+from urllib.parse import quote
 
 from linuxkit_rules.digest import Descriptor, Digest
-from linuxkit_rules.errors import ImageError, NetworkError
-from linuxkit_rules.oci.manifest import INDEXES, MANIFESTS, SIZE_LIMIT
+from linuxkit_rules.errors import ImageError, LinuxKitError, NetworkError
+from linuxkit_rules.oci.auth import Login, Tokens
+from linuxkit_rules.oci.credentials import Anonymous, Credentials
+from linuxkit_rules.oci.download import Download
+from linuxkit_rules.oci.manifest import CONFIGS, INDEX, INDEXES, MANIFESTS, Index, Member, parse
+from linuxkit_rules.oci.mirrors import Mirror, mirrors_of
+from linuxkit_rules.oci.place import Place
+from linuxkit_rules.oci.progress import Progress, Silent
 from linuxkit_rules.oci.reference import DEFAULT_DOMAIN, Reference
+from linuxkit_rules.oci.transport import Network, Transport
 from linuxkit_rules.store.blobs import SupportsWrite
 
-if TYPE_CHECKING:
-    import requests
+T = TypeVar("T")
 
-CONNECT_SECONDS = 10
-READ_SECONDS = 60
-_REDIRECTS = 5
 _DEFAULT_ADDRESS = "https://registry-1.docker.io"
-_RETRIES = 3
-_BLOCK = 1 << 18
-_ACCEPT = ", ".join(INDEXES + MANIFESTS)
-_CHALLENGE = re.compile(r'([a-z]+)="([^"]*)"', re.IGNORECASE)
+_PAGES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """What registries share while a program runs: connections, tokens, and mirrors that are of no use."""
+
+    transport: Transport
+    tokens: Tokens
+    left_out: set[str] = field(default_factory=set)
+    guard: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def on(cls, network: Network) -> Clients:
+        """Give fresh ones."""
+        return cls(Transport(network), Tokens(network.clock))
 
 
 class Registry:
     """One repository of a registry, as an origin of blobs.
 
-    ``plain_http`` names the registries (``host`` or ``host:port``) that may be asked without TLS; loopback
-    always may.  ``endpoints`` gives the address of registries that do not answer under their own name.
+    ``mirrors`` are those of all registries; ``endpoints`` gives the address of registries that do not answer
+    under their own name.  A mirror that cannot be reached is left out for as long as ``clients`` lives, one
+    that has nothing or something wrong for this repository only; each is told to ``progress`` once.
     """
 
     def __init__(
         self,
         reference: Reference,
+        clients: Clients | None = None,
         *,
-        plain_http: Collection[str] = (),
+        mirrors: Iterable[Mirror] = (),
         endpoints: Mapping[str, str] | None = None,
+        credentials: Credentials | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.name = reference.repository
         self._reference = reference
-        self._plain = frozenset(plain_http)
+        self._clients = clients or Clients.on(Network())
+        self._credentials = credentials or Anonymous()
+        self._progress = progress or Silent()
         address = (endpoints or {}).get(reference.domain) or self._address()
-        self.base = f"{address.rstrip('/')}/v2/{reference.path}/"
-        self._token = ""
-        self._lock = threading.Lock()
+        self._home = self._place(address, reference.domain)
+        self.base = self._home.base
+        self._mirrors = tuple(
+            self._place(item.url, item.domain, item.url) for item in mirrors_of(reference.domain, mirrors)
+        )
         self._kept: tuple[Descriptor, bytes] | None = None
-        self._session = _session()
+        self._gave: dict[Digest, Place] = {}
+        self._doubted: set[Digest] = set()
 
     def __enter__(self) -> Registry:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._session.close()
+        self._kept = None
 
     def resolve(self) -> Descriptor:
-        """Give the manifest or index that the reference means.
+        """Give the manifest or index that the reference means; what a tag means, a mirror may say.
 
         Raises ImageError where there is none or it is not the one asked for, NetworkError where the registry
         does not answer.
         """
-        wanted = self._reference.digest
-        where = str(self._reference)
-        with self._get(f"manifests/{wanted or self._reference.tag}", _ACCEPT) as answer:
-            data = self._read_manifest(answer)
-            media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
-            said = answer.headers.get("Docker-Content-Digest")
-        digest = Digest.of(data)
-        for expected in (str(wanted) if wanted else None, said):
-            if expected not in (None, str(digest)):
-                raise ImageError(f"the registry gave a manifest {digest}, not {expected}", where=where)
-        top = Descriptor(media_type, digest, len(data))
-        self._kept = (top, data)
-        return top
+        self._kept = self._anywhere(self._resolved)
+        return self._kept[0]
+
+    def manifest(self, name: str) -> tuple[Descriptor, bytes] | None:
+        """Give a manifest of the repository by tag or digest, verified where it is a digest.
+
+        None where the registry says that there is none.  Raises as ``resolve`` does.
+        """
+        return self._anywhere(lambda place: place.manifest(name))
+
+    def referrers(self, subject: Digest, artifact_type: str = "") -> tuple[Member, ...]:
+        """Give what refers to a manifest, such as signatures; with ``artifact_type``, those of this type.
+
+        Where the registry has no such interface, the index of the tag ``sha256-<hex>`` says it.  A mirror's
+        word counts where it knows some, for it may not have them all.  Raises as ``resolve`` does.
+        """
+        found = self._anywhere(lambda place: self._referrers(place, subject, artifact_type) or None) or ()
+        return tuple(item for item in found if artifact_type in ("", item.artifact_type))
 
     def copy(self, descriptor: Descriptor, out: SupportsWrite) -> None:
-        """Write a blob or manifest to ``out``, unverified; raise ImageError or NetworkError."""
-        if self._kept and descriptor == self._kept[0]:
-            out.write(self._kept[1])
+        """Write a blob or manifest to ``out``, unverified; raise ImageError or NetworkError.
+
+        What has come stays where a place breaks off, and the next one goes on from there.
+        """
+        if descriptor.media_type in INDEXES + MANIFESTS:
+            out.write(self._manifest(descriptor))
             return
-        is_manifest = descriptor.media_type in INDEXES + MANIFESTS
-        kind, accept = ("manifests", descriptor.media_type) if is_manifest else ("blobs", "*/*")
-        with self._get(f"{kind}/{descriptor.digest}", accept) as answer:
-            for block in self._stream(answer):
-                out.write(block)
+        watching = Silent() if descriptor.media_type in CONFIGS else self._progress
+        with watching.blob(f"{self.name} {descriptor.digest.hex[:12]}", descriptor.size) as advance:
+            download = Download(descriptor, out, advance)
 
-    def _get(self, path: str, accept: str) -> requests.Response:
-        """Ask for a path of the repository, with a token where the registry wants one."""
-        url = urljoin(self.base, path)
-        token = self._token
-        answer = self._follow(url, accept)
-        if answer.status_code == 401:
-            answer.close()
-            self._renew(token, answer.headers.get("WWW-Authenticate", ""))
-            answer = self._follow(url, accept)
-        if answer.status_code != 200:
-            with answer:
-                self._fail(answer, path)
-        return answer
+            def fetch(place: Place) -> bool:
+                self._gave[descriptor.digest] = place
+                download.fetch(place)
+                return True
 
-    def _renew(self, refused: str, challenge: str) -> None:
-        """Get a token in the place of the one that was refused, unless another thread has done so."""
-        with self._lock:
-            if self._token == refused:
-                self._token = self._fetch_token(challenge)
+            self._anywhere(fetch)
 
-    def _follow(self, url: str, accept: str) -> requests.Response:
-        """GET with redirects.  The token goes to the registry's own origin, never to another."""
-        for _ in range(_REDIRECTS):
-            headers = {"Accept": accept, "Accept-Encoding": "identity"}
-            if self._token and _origin(url) == _origin(self.base):
-                headers["Authorization"] = f"Bearer {self._token}"
-            answer = self._send(url, headers)
-            target = answer.headers.get("Location")
-            if answer.status_code not in (301, 302, 303, 307, 308) or not target:
-                return answer
-            answer.close()
-            url = self._allowed(target, url)
-        raise NetworkError(f"more than {_REDIRECTS} redirects", where=self.name)
+    def doubt(self, descriptor: Descriptor) -> bool:
+        """Hear that a blob had the wrong content; say whether it is worth while to fetch it again.
 
-    def _send(self, url: str, headers: Mapping[str, str]) -> requests.Response:
-        import requests
+        A mirror that gave it is left out; the registry itself is asked once more.
+        """
+        place = self._gave.get(descriptor.digest, self._home)
+        if place.mirror:
+            self._leave_out(place, ImageError(f"{descriptor.digest} has the wrong content"))
+            return True
+        first = descriptor.digest not in self._doubted
+        self._doubted.add(descriptor.digest)
+        return first
 
-        try:
-            return self._session.get(
-                url,
-                headers=dict(headers),
-                stream=True,
-                allow_redirects=False,
-                timeout=(CONNECT_SECONDS, READ_SECONDS),
-            )
-        except (requests.RequestException, ValueError) as error:
-            raise NetworkError(f"cannot reach {_shown(url)}: {_reason(error)}", where=self.name) from error
+    def _anywhere(self, ask: Callable[[Place], T]) -> T:
+        """Ask the mirrors in their order, and last the registry, until one gives something.
 
-    def _stream(self, answer: requests.Response) -> Iterator[bytes]:
-        """Give the body's bytes as sent, without undoing any content encoding."""
-        from urllib3.exceptions import HTTPError
+        A mirror that fails is left out from then on.
+        """
+        for place in self._mirrors:
+            if not self._clients.left_out.isdisjoint((place.mirror, place.base)):
+                continue
+            try:
+                found = ask(place)
+            except (NetworkError, ImageError) as error:
+                self._leave_out(place, error)
+                continue
+            if found is not None:
+                return found
+        return ask(self._home)
 
-        try:
-            yield from answer.raw.stream(_BLOCK, decode_content=False)
-        except (HTTPError, OSError) as error:
-            message = f"the connection to {_shown(answer.url)} broke: {_reason(error)}"
-            raise NetworkError(message, where=self.name) from error
+    def _leave_out(self, place: Place, error: LinuxKitError) -> None:
+        """Ask a mirror no more: for nothing where it does not answer, else for this repository."""
+        what = place.mirror if isinstance(error, NetworkError) else place.base
+        with self._clients.guard:
+            known = what in self._clients.left_out
+            self._clients.left_out.add(what)
+        if not known:
+            self._progress.warn(f"{self.name}: the mirror {place.mirror} is left out: {error.message}")
 
-    def _read_manifest(self, answer: requests.Response) -> bytes:
-        data = bytearray()
-        for block in self._stream(answer):
-            data += block
-            if len(data) > SIZE_LIMIT:
-                raise ImageError(
-                    f"the manifest is longer than {SIZE_LIMIT} bytes", where=str(self._reference)
-                )
-        return bytes(data)
+    def _resolved(self, place: Place) -> tuple[Descriptor, bytes]:
+        path = str(self._reference.digest or self._reference.tag)
+        found = place.manifest(path)
+        if found is None:
+            raise ImageError(f"the registry has no such image: manifests/{path}", where=str(self._reference))
+        return found
 
-    def _fetch_token(self, challenge: str) -> str:
-        """Get an anonymous token from the server that the challenge names (token.md, "Requesting")."""
-        scheme, _, rest = challenge.partition(" ")
-        fields = {name.lower(): value for name, value in _CHALLENGE.findall(rest)}
-        if scheme.lower() != "bearer" or "realm" not in fields:
-            raise NetworkError("the registry wants a login", where=str(self._reference))
-        scope = fields.get("scope") or f"repository:{self._reference.path}:pull"
-        query = {"scope": scope, **({"service": fields["service"]} if "service" in fields else {})}
-        realm = self._allowed(fields["realm"], self.base)
-        joint = "&" if urlsplit(realm).query else "?"
-        with self._send(f"{realm}{joint}{urlencode(query)}", {"Accept": "application/json"}) as answer:
-            if answer.status_code != 200:
-                message = f"{_shown(realm)} gives no token without a login: status {answer.status_code}"
-                raise NetworkError(message, where=str(self._reference))
-            return self._read_token(answer)
+    def _manifest(self, descriptor: Descriptor) -> bytes:
+        """Give a manifest that is known by its descriptor."""
+        if self._kept and descriptor == self._kept[0]:
+            return self._kept[1]
 
-    def _read_token(self, answer: requests.Response) -> str:
-        try:
-            value = answer.json()
-            token = value.get("token") or value.get("access_token")
-        except (ValueError, AttributeError):
-            token = None
-        if not isinstance(token, str):
-            raise NetworkError(f"{_shown(answer.url)} answered without a token", where=self.name)
-        return token
+        def ask(place: Place) -> bytes:
+            found = place.manifest(str(descriptor.digest), descriptor.media_type)
+            if found is None:
+                message = f"the registry has no such image: manifests/{descriptor.digest}"
+                raise ImageError(message, where=str(self._reference))
+            return found[1]
+
+        return self._anywhere(ask)
+
+    def _referrers(self, place: Place, subject: Digest, artifact_type: str) -> tuple[Member, ...]:
+        query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
+        path = f"referrers/{subject}{query}"
+        members: list[Member] = []
+        for _ in range(_PAGES):
+            found = place.document(path, INDEX)
+            if found is None:
+                break
+            members += self._members(found[1])
+            following = place.next_page(found[0])
+            if following is None:
+                return tuple(members)
+            path = following
+        if members:
+            raise NetworkError(f"the list of referrers to {subject} does not end", where=self.name)
+        tagged = place.manifest(str(subject).replace(":", "-"))
+        return self._members(tagged[1]) if tagged else ()
+
+    def _members(self, data: bytes) -> tuple[Member, ...]:
+        index = parse(data, None, f"{self.name}: referrers")
+        if not isinstance(index, Index):
+            raise ImageError("the list of referrers is no index", where=self.name)
+        return index.members
 
     def _address(self) -> str:
         domain = self._reference.domain
         if domain == DEFAULT_DOMAIN:
             return _DEFAULT_ADDRESS
-        return f"{'http' if self._may_be_plain(domain) else 'https'}://{domain}"
+        plain = self._clients.transport.network.may_be_plain(domain)
+        return f"{'http' if plain else 'https'}://{domain}"
 
-    def _may_be_plain(self, place: str) -> bool:
-        """Whether ``host`` or ``host:port`` may be asked over plain HTTP: loopback, or told by name."""
-        host = urlsplit(f"//{place}").hostname or ""
-        if place in self._plain or host in self._plain or host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return False
-
-    def _allowed(self, target: str, source: str) -> str:
-        """Give the address that ``source`` sends us to: never from https to http, no other scheme."""
-        try:
-            url = urljoin(source, target)
-            parts = urlsplit(url)
-        except ValueError:
-            raise NetworkError(
-                f"{_shown(source)} sends us to no address: {target!r}", where=self.name
-            ) from None
-        plain = (
-            parts.scheme == "http" and urlsplit(source).scheme == "http" and self._may_be_plain(parts.netloc)
+    def _place(self, address: str, domain: str, mirror: str = "") -> Place:
+        base = f"{address.rstrip('/')}/v2/{self._reference.path}/"
+        login = Login(
+            base=base,
+            domain=domain,
+            path=self._reference.path,
+            where=str(self._reference),
+            transport=self._clients.transport,
+            tokens=self._clients.tokens,
+            credentials=self._credentials,
         )
-        if parts.scheme != "https" and not plain:
-            raise NetworkError(
-                f"{_shown(source)} sends us to {_shown(url)}, which is refused", where=self.name
-            )
-        return url
-
-    def _fail(self, answer: requests.Response, path: str) -> NoReturn:
-        """Raise what the status of an answer means."""
-        status, name = answer.status_code, str(self._reference)
-        if status == 404:
-            what = "image" if path.startswith("manifests/") else "blob"
-            raise ImageError(f"the registry has no such {what}: {path}", where=name)
-        if status in (401, 403):
-            raise ImageError("there is no such image, or it needs a login", where=name)
-        if status == 429:
-            raise NetworkError(
-                "the registry refuses more requests for now", where=name, hint="try again later"
-            )
-        raise NetworkError(f"{_shown(answer.url)} answered with status {status}", where=name)
-
-
-def _session() -> requests.Session:
-    import requests
-    from requests.adapters import HTTPAdapter
-    from urllib3.util import Retry
-
-    session = requests.Session()
-    session.trust_env = False
-    retry = Retry(
-        total=_RETRIES,
-        backoff_factor=0.2,
-        status_forcelist=(500, 502, 503, 504),
-        read=2,
-        redirect=0,
-        respect_retry_after_header=False,
-        raise_on_status=False,
-    )
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retry))
-    return session
-
-
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc
-
-
-def _shown(url: str) -> str:
-    """The address without its query, which can hold a signature or a token."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause of a chain of network errors, in its own words."""
-    inner = getattr(error, "reason", None) or (error.args[0] if error.args else None)
-    if isinstance(inner, BaseException) and inner is not error:
-        return _reason(inner)
-    text = getattr(error, "strerror", None) or str(error)
-    return text.rpartition(": ")[2] if "object at 0x" in text else text
+        return Place(base, str(self._reference), self._clients.transport, login, mirror)

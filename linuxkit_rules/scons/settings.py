@@ -23,6 +23,7 @@ from linuxkit_rules.store.blobs import Store
 if TYPE_CHECKING:
     from linuxkit_rules.formats.compression import Compression
     from linuxkit_rules.plan.settings import Settings
+    from linuxkit_rules.scons.progress import Display
     from linuxkit_rules.stages.stage import Engine, Event
 
 DEFAULTS: dict[str, str] = {
@@ -34,6 +35,8 @@ DEFAULTS: dict[str, str] = {
     "LINUXKIT_DEBIAN_MIRROR": "",
     "LINUXKIT_OFFLINE": "",
     "LINUXKIT_PLAIN_HTTP": "",
+    "LINUXKIT_MIRRORS": "",
+    "LINUXKIT_CA_FILES": "",
     "LINUXKIT_IMAGE_LAYOUTS": "",
     "LINUXKIT_IGNORE_TRUST": "",
     "LINUXKIT_IMAGE_LOCK": "",
@@ -44,7 +47,13 @@ DEFAULTS: dict[str, str] = {
 }
 """Every construction variable, and its value where neither SConstruct nor environment sets it."""
 
-_FETCHING = ("LINUXKIT_DEBIAN_MIRROR", "LINUXKIT_OFFLINE", "LINUXKIT_PLAIN_HTTP")
+_FETCHING = (
+    "LINUXKIT_DEBIAN_MIRROR",
+    "LINUXKIT_OFFLINE",
+    "LINUXKIT_PLAIN_HTTP",
+    "LINUXKIT_MIRRORS",
+    "LINUXKIT_CA_FILES",
+)
 
 
 def set_defaults(env: Any) -> None:
@@ -103,11 +112,14 @@ class Site:
     @property
     def engine(self) -> Engine:
         """The one engine of this site."""
+        from linuxkit_rules.scons.progress import Display
         from linuxkit_rules.stages.stage import Engine
 
         with self._guard:
             if self._engine is None:
-                self._engine = Engine(self.store, _reporter(self._trace), access(self._fetching))
+                display = Display(quiet=not SCons.Action.print_actions)
+                fetching = access(self._fetching, progress=display)
+                self._engine = Engine(self.store, _reporter(self._trace, display), fetching)
             return self._engine
 
 
@@ -125,15 +137,15 @@ def _site(root: Path, trace: str, fetching: tuple[tuple[str, str], ...]) -> Site
     return Site(root, trace, dict(fetching))
 
 
-def _reporter(trace: Path | None) -> Callable[[Event], None]:
-    """Give what prints the steps; the file ``trace`` gets all of them, as lines of JSON."""
+def _reporter(trace: Path | None, display: Display) -> Callable[[Event], None]:
+    """Give what prints the steps on ``display``; the file ``trace`` gets all of them, as lines of JSON."""
     lock = threading.Lock()
 
     def report(event: Event) -> None:
         with lock:
             if SCons.Action.print_actions and (event.how == "run" or event.depth == 0):
                 word = event.stage if event.how == "run" else f"{event.stage} (from the store)"
-                print("  " * event.depth + f"{word} {event.label}".rstrip(), flush=True)
+                display.line("  " * event.depth + f"{word} {event.label}".rstrip())
             if trace is not None:
                 with trace.open("a") as file:
                     file.write(json.dumps(dataclasses.asdict(event)) + "\n")

@@ -24,10 +24,10 @@ from linuxkit_rules.oci.archive import ArchiveFiles, DockerArchive
 from linuxkit_rules.oci.image import choose, diff_ids, save
 from linuxkit_rules.oci.layout import Layout
 from linuxkit_rules.oci.manifest import LAYER, Platform
-from linuxkit_rules.oci.origin import Origin, copy_verified, store_first
+from linuxkit_rules.oci.origin import Origin, copy_verified
 from linuxkit_rules.oci.pins import HINT, ImagePin, PinnedImage
 from linuxkit_rules.oci.reference import ArchiveSource, LayoutSource, Reference
-from linuxkit_rules.stages.obtain import document, obtain
+from linuxkit_rules.stages.obtain import document, obtain, store_first
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result

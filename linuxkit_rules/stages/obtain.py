@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+
 from linuxkit_rules.digest import Descriptor
-from linuxkit_rules.oci.origin import Origin, copy_verified, read_verified
-from linuxkit_rules.store.blobs import Store
+from linuxkit_rules.formats.entry import Slice
+from linuxkit_rules.oci.origin import (
+    Origin,
+    SecondChance,
+    copy_verified,
+    read_verified,
+    with_second_chance,
+)
+from linuxkit_rules.store.blobs import Store, SupportsWrite
 
 
 def obtain(origin: Origin, blob: Descriptor, store: Store) -> None:
@@ -12,13 +23,17 @@ def obtain(origin: Origin, blob: Descriptor, store: Store) -> None:
 
     While one thread or process fetches a blob, others that want it wait for it.
     """
+
+    def fetch() -> None:
+        with store.writer() as writer:
+            copy_verified(origin, blob, writer)
+            writer.commit(blob.media_type, blob.digest)
+
     if store.has(blob):
         return
     with store.exclusive(f"blob-{blob.digest.hex}"):
         if not store.has(blob):
-            with store.writer() as writer:
-                copy_verified(origin, blob, writer)
-                writer.commit(blob.media_type, blob.digest)
+            with_second_chance(origin, blob, fetch)
 
 
 def document(origin: Origin, blob: Descriptor, store: Store) -> bytes:
@@ -30,3 +45,42 @@ def document(origin: Origin, blob: Descriptor, store: Store) -> bytes:
                 store.put(data, blob.media_type)
                 return data
     return store.read(blob.digest)
+
+
+@contextmanager
+def store_first(
+    store: Store, name: str, place: Callable[[], AbstractContextManager[Origin]]
+) -> Iterator[Origin]:
+    """Give ``store`` with ``place`` behind it, which is opened only when the store lacks a blob.
+
+    ``name`` is what messages call the place.
+    """
+    with ExitStack() as stack:
+        yield _StoreFirst(store, name, lambda: stack.enter_context(place()))
+
+
+class _StoreFirst:
+    def __init__(self, store: Store, name: str, place: Callable[[], Origin]) -> None:
+        self.name = name
+        self._store = store
+        self._place = place
+        self._opened: Origin | None = None
+        self._guard = threading.Lock()
+
+    def copy(self, descriptor: Descriptor, out: SupportsWrite) -> None:
+        """Write the blob to ``out``."""
+        if self._store.has(descriptor):
+            self._store.copy(Slice(descriptor.digest, 0, descriptor.size), out)
+        else:
+            self._behind().copy(descriptor, out)
+
+    def doubt(self, descriptor: Descriptor) -> bool:
+        """Pass on that what came has the wrong content."""
+        behind = self._behind()
+        return isinstance(behind, SecondChance) and behind.doubt(descriptor)
+
+    def _behind(self) -> Origin:
+        with self._guard:
+            if self._opened is None:
+                self._opened = self._place()
+            return self._opened

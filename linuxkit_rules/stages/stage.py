@@ -109,7 +109,7 @@ class Engine:
 
     store: Store
     report: Callable[[Event], None] = lambda event: None
-    access: Access = Access()  # noqa: RUF009 - a frozen value
+    access: Access = dataclasses.field(default_factory=Access)
 
     def __post_init__(self) -> None:
         self.memory = Memory(self.store)

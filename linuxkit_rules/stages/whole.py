@@ -11,7 +11,7 @@ The output is JSON: ``{"top": descriptor, "blobs": [descriptor …]}``, the blob
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -135,29 +135,32 @@ class _Tree:
             for blob in (value.config, *value.layers):
                 self._blobs.setdefault(blob.digest, blob)
             return
-        for member in value.members:
+        for member in self._chosen(value):
             below = member.descriptor
-            if below.digest in self._blobs or not self._chosen(member):
+            if below.digest in self._blobs:
                 continue
             if below.media_type in INDEXES + MANIFESTS:
                 self._add(below, self._parsed(below), depth + 1)
             else:
                 self._blobs[below.digest] = below
 
-    def _chosen(self, member: Member) -> bool:
-        """Whether the member is wanted; an index that names no platform is looked into."""
+    def _chosen(self, index: Index) -> Iterator[Member]:
+        """Give the members that are wanted: for each platform the best one; of attestations none."""
         if not self._wanted:
-            return True
-        if not member.is_image:
-            return False
-        platform = member.platform
-        if platform is None:
-            value = self._parsed(member.descriptor)
-            if isinstance(value, Index):
-                return True
-            platform = self._platform(value)
-        self._there.append(platform)
-        return any(item.runs(platform) for item in self._wanted)
+            yield from index.members
+            return
+        images = [(member, self._runs_on(member)) for member in index.members if member.is_image]
+        there = [platform for _, platform in images if platform]
+        self._there += there
+        best = {item.best(there) for item in self._wanted}
+        yield from (member for member, platform in images if platform is None or platform in best)
+
+    def _runs_on(self, member: Member) -> Platform | None:
+        """Give what an image runs on; None for an index that does not say, which is to be looked into."""
+        if member.platform is not None:
+            return member.platform
+        value = self._parsed(member.descriptor)
+        return None if isinstance(value, Index) else self._platform(value)
 
     def _platform(self, manifest: Manifest) -> Platform:
         """Give what the manifest's configuration says that the image runs on."""
