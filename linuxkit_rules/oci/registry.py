@@ -15,7 +15,16 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import ImageError, NetworkError
-from linuxkit_rules.oci.manifest import INDEXES, MANIFESTS, SIZE_LIMIT
+from linuxkit_rules.oci.manifest import (
+    INDEX,
+    INDEXES,
+    MANIFESTS,
+    SIZE_LIMIT,
+    Index,
+    Member,
+    load_object,
+    parse,
+)
 from linuxkit_rules.oci.reference import DEFAULT_DOMAIN, Reference
 from linuxkit_rules.store.blobs import SupportsWrite
 
@@ -82,6 +91,41 @@ class Registry:
         self._kept = (top, data)
         return top
 
+    def manifest(self, name: str) -> tuple[Descriptor, bytes] | None:
+        """Give the manifest or index with the tag or digest ``name``, or None where there is none.
+
+        One asked for by digest is verified.  Raises ImageError or NetworkError.
+        """
+        found = self._document(f"manifests/{name}", _ACCEPT)
+        if found and ":" in name and str(found[0].digest) != name:
+            raise ImageError(f"the registry gave a manifest {found[0].digest}, not {name}", where=self.name)
+        return found
+
+    def referrers(self, subject: Digest, artifact_type: str = "") -> tuple[Member, ...]:
+        """Give the manifests that refer to ``subject``, of one type or all ("Listing Referrers").
+
+        Raises ImageError or NetworkError.
+        """
+        query = f"?{urlencode({'artifactType': artifact_type})}" if artifact_type else ""
+        found = self._document(f"referrers/{subject}{query}", INDEX) or self.manifest(f"sha256-{subject.hex}")
+        if found is None:
+            return ()
+        index = parse(found[1], None, self.name)
+        if not isinstance(index, Index):
+            raise ImageError("the list of referrers is no index", where=self.name)
+        types = [item.get("artifactType") for item in load_object(found[1], self.name)["manifests"]]
+        return tuple(
+            member for member, kind in zip(index.members, types, strict=True) if artifact_type in ("", kind)
+        )
+
+    def _document(self, path: str, accept: str) -> tuple[Descriptor, bytes] | None:
+        with self._get(path, accept, missing=True) as answer:
+            if answer.status_code == 404:
+                return None
+            data = self._read_manifest(answer)
+            media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+        return Descriptor(media_type, Digest.of(data), len(data)), data
+
     def copy(self, descriptor: Descriptor, out: SupportsWrite) -> None:
         """Write a blob or manifest to ``out``, unverified; raise ImageError or NetworkError."""
         if self._kept and descriptor == self._kept[0]:
@@ -93,7 +137,7 @@ class Registry:
             for block in self._stream(answer):
                 out.write(block)
 
-    def _get(self, path: str, accept: str) -> requests.Response:
+    def _get(self, path: str, accept: str, missing: bool = False) -> requests.Response:
         """Ask for a path of the repository, with a token where the registry wants one."""
         url = urljoin(self.base, path)
         token = self._token
@@ -102,7 +146,7 @@ class Registry:
             answer.close()
             self._renew(token, answer.headers.get("WWW-Authenticate", ""))
             answer = self._follow(url, accept)
-        if answer.status_code != 200:
+        if answer.status_code != 200 and not (missing and answer.status_code == 404):
             with answer:
                 self._fail(answer, path)
         return answer
