@@ -49,6 +49,10 @@ class ImageError(LinuxKitError):
     """A container image cannot be found, or is not what its manifest says."""
 
 
+class SignatureError(ImageError):
+    """An image is not signed by those who must have signed it."""
+
+
 class PackageError(LinuxKitError):
     """A Debian package cannot be found, resolved or verified, or the lock lacks it."""
 

@@ -73,11 +73,16 @@ def save(store: Store, config: bytes, layers: tuple[Descriptor, ...]) -> Result:
 
 def choose(origin: Origin, top: Descriptor, platform: Platform, where: str) -> Manifest:
     """Follow indexes from ``top`` to the manifest for ``platform``; ImageError, at ``where``, if none is."""
+    return find(origin, top, platform, where)[1]
+
+
+def find(origin: Origin, top: Descriptor, platform: Platform, where: str) -> tuple[Descriptor, Manifest]:
+    """Do what ``choose`` does, and give the manifest's descriptor too."""
     for _ in range(_DEPTH):
         value = parse(read_verified(origin, top), top.media_type, f"{where}: {top.digest}")
         if isinstance(value, Manifest):
             require_image(value, f"{where}: {top.digest}")
-            return value
+            return top, value
         top = value.select(platform, where).descriptor
     raise ImageError(f"indexes are nested more than {_DEPTH} deep", where=where)
 

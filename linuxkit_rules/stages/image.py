@@ -7,25 +7,29 @@ fetch and unpack them once, wherever they come from.
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from linuxkit_rules.digest import Descriptor, Digest
-from linuxkit_rules.errors import FormatError, ImageError, StoreError
+from linuxkit_rules.errors import FormatError, ImageError, SignatureError, StoreError
 from linuxkit_rules.formats.compression import decompressed
 from linuxkit_rules.oci.archive import ArchiveFiles, DockerArchive
-from linuxkit_rules.oci.image import choose, diff_ids, save
-from linuxkit_rules.oci.layout import Layout
+from linuxkit_rules.oci.image import choose, diff_ids, find, save
+from linuxkit_rules.oci.layout import Layout, LayoutRepository
 from linuxkit_rules.oci.manifest import LAYER, Platform
 from linuxkit_rules.oci.origin import Origin, copy_verified, read_verified
 from linuxkit_rules.oci.reference import ArchiveSource, LayoutSource, Reference
-from linuxkit_rules.stages.stage import Engine, Inputs, Stage
+from linuxkit_rules.oci.signature import Place
+from linuxkit_rules.oci.verify import Requirement
+from linuxkit_rules.stages.stage import WHERE_SET, Engine, Inputs, Stage
+from linuxkit_rules.stages.verify import VerifySignature
 from linuxkit_rules.store.memory import Result
 
 WORKERS = 4
@@ -69,14 +73,57 @@ class FetchLayer(Stage):
 
 @dataclass(frozen=True)
 class ImageStage(Stage):
-    """A stage that brings an image: it knows where the blobs are."""
+    """A stage that brings an image: it knows where the blobs are, and who must have signed it (``trust``)."""
+
+    trust: tuple[Requirement, ...] = field(default=(), kw_only=True, metadata=WHERE_SET)
 
     @abstractmethod
-    def opened(self, inputs: Inputs, work: Engine) -> AbstractContextManager[tuple[Origin, Descriptor]]:
-        """Open the place; give it and the manifest or index that is meant there.
+    def located(self, inputs: Inputs, work: Engine) -> AbstractContextManager[tuple[Origin, Descriptor]]:
+        """Open the place; give it and the manifest or index that is meant there, unverified.
 
         Raises ImageError where there is none, NetworkError where a registry cannot be asked.
         """
+
+    def signatures(self, work: Engine) -> AbstractContextManager[Place]:
+        """Open the place where the image's signatures lie; raise SignatureError where there is none."""
+        raise SignatureError("what is no reference has no signatures", where=self.label())
+
+    @contextmanager
+    def opened(
+        self, inputs: Inputs, work: Engine, platform: Platform | None = None
+    ) -> Iterator[tuple[Origin, Descriptor]]:
+        """Open the place as ``located`` does, after the image has been found signed as it must be.
+
+        Where one ``platform``'s image alone is wanted, its own signature counts as that of the index above.
+        Raises SignatureError too.
+        """
+        with self.located(inputs, work) as (origin, top):
+            for requirement in self.trust:
+                self._verify(requirement, origin, top, platform, work)
+            yield origin, top
+
+    def _verify(
+        self,
+        requirement: Requirement,
+        origin: Origin,
+        top: Descriptor,
+        platform: Platform | None,
+        work: Engine,
+    ) -> None:
+        def verify(image: Descriptor) -> None:
+            stage = VerifySignature(image.digest, requirement, lambda: self.signatures(work), self.label())
+            work.run(stage, {})
+
+        try:
+            verify(top)
+        except SignatureError:
+            below = top if platform is None else find(origin, top, platform, self.label())[0]
+            if below == top:
+                raise
+            with contextlib.suppress(SignatureError):
+                verify(below)
+                return
+            raise
 
 
 @dataclass(frozen=True)
@@ -97,14 +144,19 @@ class PullImage(ImageStage):
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Fetch, verify, normalise; raise ImageError or NetworkError."""
-        with self.opened(inputs, work) as (origin, top):
-            return _bring(origin, top, self.arch, work, self.label())
+        platform = Platform("linux", self.arch)
+        with self.opened(inputs, work, platform) as (origin, top):
+            return _bring(origin, top, platform, work, self.label())
 
     @contextmanager
-    def opened(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
+    def located(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
         """Ask the registry what the reference means."""
         with work.access.registry(Reference.parse(self.reference)) as registry:
             yield registry, registry.resolve()
+
+    def signatures(self, work: Engine) -> AbstractContextManager[Place]:
+        """Open the image's repository."""
+        return work.access.registry(Reference.parse(self.reference))
 
 
 @dataclass(frozen=True)
@@ -126,13 +178,18 @@ class LayoutImage(ImageStage):
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Fetch, verify, normalise; raise ImageError or NetworkError."""
-        with self.opened(inputs, work) as (origin, top):
-            return _bring(origin, top, self.arch, work, self.label())
+        platform = Platform("linux", self.arch)
+        with self.opened(inputs, work, platform) as (origin, top):
+            return _bring(origin, top, platform, work, self.label())
 
     @contextmanager
-    def opened(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
+    def located(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
         """Give the layout and the descriptor that its index had."""
         yield Layout.at(self.directory), Descriptor(self.media_type, self.digest, self.size)
+
+    def signatures(self, work: Engine) -> AbstractContextManager[Place]:
+        """Give what the layout has of the image's repository; no registry is asked."""
+        return nullcontext(LayoutRepository(Layout.at(self.directory), Reference.parse(self.reference)))
 
 
 @dataclass(frozen=True)
@@ -152,11 +209,12 @@ class ArchiveImage(ImageStage):
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Fetch, verify, normalise; raise ImageError or NetworkError."""
-        with self.opened(inputs, work) as (origin, top):
-            return _bring(origin, top, self.arch, work, self.label())
+        platform = Platform("linux", self.arch)
+        with self.opened(inputs, work, platform) as (origin, top):
+            return _bring(origin, top, platform, work, self.label())
 
     @contextmanager
-    def opened(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
+    def located(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
         """Index the archive and find the image."""
         (archive,) = inputs["archive"]
         files = ArchiveFiles(work.store, archive, self.file)
@@ -177,13 +235,17 @@ class Resolved:
 
 
 def resolve(
-    source: Reference | LayoutSource | ArchiveSource, arch: str, layouts: Sequence[Layout], base: Path
+    source: Reference | LayoutSource | ArchiveSource,
+    arch: str,
+    layouts: Sequence[Layout],
+    base: Path,
+    trust: tuple[Requirement, ...] = (),
 ) -> Resolved:
     """Say which stage gives the image for Debian's architecture name ``arch``, at planning time.
 
     A reference is looked for in ``layouts`` first, in their order, by its full name; else it comes from its
-    registry.  Relative paths start at ``base``.  Reads indexes of layouts only; raises ImageError where a
-    layout has no such image.
+    registry; ``trust`` says who must have signed it.  Relative paths start at ``base``.  Reads indexes of
+    layouts only; raises ImageError where a layout has no such image.
     """
     if isinstance(source, ArchiveSource):
         stage = ArchiveImage(source.form, source.ref, arch, source.file)
@@ -194,17 +256,16 @@ def resolve(
     for layout in layouts:
         found = layout.find(source)
         if found is not None:
-            return Resolved(_layout_image(layout, found, arch, str(source)))
-    return Resolved(PullImage(str(source), arch))
+            return Resolved(replace(_layout_image(layout, found, arch, str(source)), trust=trust))
+    return Resolved(PullImage(str(source), arch, trust=trust))
 
 
 def _layout_image(layout: Layout, top: Descriptor, arch: str, reference: str) -> LayoutImage:
     return LayoutImage(top.digest, top.size, top.media_type, arch, Path(layout.name), reference)
 
 
-def _bring(origin: Origin, top: Descriptor, arch: str, work: Engine, where: str) -> Result:
-    """Fetch the image for ``linux/<arch>`` below ``top`` and store it in the one form."""
-    platform = Platform("linux", arch)
+def _bring(origin: Origin, top: Descriptor, platform: Platform, work: Engine, where: str) -> Result:
+    """Fetch the image for ``platform`` below ``top`` and store it in the one form."""
     manifest = choose(origin, top, platform, where)
     config = read_verified(origin, manifest.config)
     ids = diff_ids(config, manifest, platform, where)
