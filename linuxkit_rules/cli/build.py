@@ -46,7 +46,10 @@ def grammar(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decompress-kernel", action="store_true", help="take the kernel out of its compressed image"
     )
-    parser.add_argument("--ignore-trust", action="store_true", help="build though trust: cannot be checked")
+    parser.add_argument(
+        "--trust-policy", metavar="FILE", help="who must have signed which images, besides what trust: says"
+    )
+    parser.add_argument("--ignore-trust", action="store_true", help="build though trust: names no keys")
     parser.add_argument("--dry-run", action="store_true", help="only print the merged YAML, checked")
     parser.add_argument("--jobs", "-j", type=positive, default=os.cpu_count() or 1, help="steps at once")
     parser.add_argument(
@@ -74,6 +77,8 @@ def build(options: argparse.Namespace) -> int:
         variables["LINUXKIT_COMPRESSION"] = options.compression
     if options.decompress_kernel:
         variables["LINUXKIT_DECOMPRESS_KERNEL"] = "1"
+    if options.trust_policy is not None:
+        variables["LINUXKIT_TRUST_POLICY"] = _policy(options.trust_policy)
     if options.ignore_trust:
         variables["LINUXKIT_IGNORE_TRUST"] = "1"
     request = Request(
@@ -137,6 +142,12 @@ def _layout(folder: str) -> str:
     if not Path(folder).is_dir():
         raise UsageError("--image-layout: there is no such folder", where=folder)
     return str(Path(folder).absolute())
+
+
+def _policy(file: str) -> str:
+    if not Path(file).is_file():
+        raise UsageError("--trust-policy: there is no such file", where=file)
+    return str(Path(file).absolute())
 
 
 def _stem(file: str) -> str:

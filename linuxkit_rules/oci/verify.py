@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import ImageError, SignatureError, SpecError, one_line
+from linuxkit_rules.oci.pattern import repository_name
 from linuxkit_rules.oci.publickey import PublicKey
 from linuxkit_rules.oci.reference import Reference
 from linuxkit_rules.oci.signature import (
@@ -29,8 +30,8 @@ _TOLD = 3
 class Requirement:
     """Who must have signed an image: ``threshold`` of ``keys``.
 
-    ``repository`` is the one that the signatures must be for; ``""`` takes those for any, and those that do
-    not say.
+    ``repository`` is the one that the signatures must be for, as ``repository_name`` gives it; ``""`` takes
+    those for any, and those that do not say.
     """
 
     keys: tuple[PublicKey, ...]
@@ -157,6 +158,6 @@ class _Search:
 
 def _repository(identity: str) -> str:
     try:
-        return Reference.parse(identity).repository
+        return repository_name(Reference.parse(identity))
     except SpecError:
         return ""

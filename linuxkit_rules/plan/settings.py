@@ -16,7 +16,8 @@ class Settings:
     ``arch`` is amd64 or arm64; segments are packed by ``compression`` at ``level``; Debian packages are
     pinned by the file ``package_lock``; ``layouts`` are OCI image layouts searched, by full reference, before
     any registry; ``home`` is what ``~`` in the ``source:`` of a file stands for; ``decompress_kernel`` takes
-    the kernel out of its compressed image; ``ignore_trust`` makes a warning of what ``trust:`` asks for.
+    the kernel out of its compressed image; ``trust_policy`` is the site's policy, which counts beside what
+    YAMLs say; ``ignore_trust`` makes a warning of a YAML's ``trust:`` that names no keys.
     """
 
     arch: str = "amd64"
@@ -27,3 +28,4 @@ class Settings:
     home: Path | None = None
     decompress_kernel: bool = False
     ignore_trust: bool = False
+    trust_policy: Path | None = None

@@ -11,11 +11,19 @@ from pathlib import Path
 from linuxkit_rules.debian.lock import Lock, load_lock
 from linuxkit_rules.errors import LinuxKitError, SpecError, UsageError
 from linuxkit_rules.oci.layout import Layout
-from linuxkit_rules.oci.reference import DirectorySource, LayoutSource, LibrarySource, Source, parse_source
+from linuxkit_rules.oci.reference import (
+    DirectorySource,
+    LayoutSource,
+    LibrarySource,
+    Reference,
+    Source,
+    parse_source,
+)
 from linuxkit_rules.plan.graph import Input, LocalFile, Step, inputs
 from linuxkit_rules.plan.memo import Evidence
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.plan.template import LIBRARY, located, missing, resolved
+from linuxkit_rules.plan.trust import Verdicts
 from linuxkit_rules.spec.component import Component, load_component
 from linuxkit_rules.stages.component import ComponentImage, overlay
 from linuxkit_rules.stages.image import resolve
@@ -27,8 +35,11 @@ OWN_LOCK = "packages.lock"
 class Sources:
     """Gives one step for each image, however often it is asked for; notes in ``evidence`` what it reads."""
 
-    def __init__(self, settings: Settings, evidence: Evidence | None = None) -> None:
+    def __init__(
+        self, settings: Settings, evidence: Evidence | None = None, trust: Verdicts | None = None
+    ) -> None:
         self._settings = settings
+        self._trust = trust
         self._evidence = Evidence() if evidence is None else evidence
         self._layouts = [self._searched(path) for path in settings.layouts]
         self._steps: dict[tuple[str, Path], Step] = {}
@@ -94,7 +105,8 @@ class Sources:
             return self._component(located(source, base, self._evidence))
         if isinstance(source, LayoutSource):
             self._noted(base / source.directory)
-        found = resolve(source, self._settings.arch, self._layouts, base)
+        trust = self._trust.requirements(source) if self._trust and isinstance(source, Reference) else ()
+        found = resolve(source, self._settings.arch, self._layouts, base, trust)
         if found.archive and self._evidence.folder(found.archive).is_dir():
             raise SpecError(f"{str(source)!r} names a folder, where an archive is needed")
         files = inputs(("archive", LocalFile(found.archive))) if found.archive else ()

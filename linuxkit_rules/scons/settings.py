@@ -35,6 +35,7 @@ DEFAULTS: dict[str, str] = {
     "LINUXKIT_OFFLINE": "",
     "LINUXKIT_PLAIN_HTTP": "",
     "LINUXKIT_IMAGE_LAYOUTS": "",
+    "LINUXKIT_TRUST_POLICY": "",
     "LINUXKIT_IGNORE_TRUST": "",
     "LINUXKIT_STATE": "",
     "LINUXKIT_TRACE": "",
@@ -51,7 +52,7 @@ def set_defaults(env: Any) -> None:
 
 def choices_of(env: Any) -> dict[str, Any]:
     """Give the variables that decide bytes, with absolute paths, as a JSON object."""
-    lock = env["LINUXKIT_PACKAGE_LOCK"]
+    lock, policy = env["LINUXKIT_PACKAGE_LOCK"], env["LINUXKIT_TRUST_POLICY"]
     layouts = env["LINUXKIT_IMAGE_LAYOUTS"]
     names = layouts.split(os.pathsep) if isinstance(layouts, str) else layouts
     return {
@@ -61,6 +62,7 @@ def choices_of(env: Any) -> dict[str, Any]:
         "layouts": [str(env.Dir(name).get_abspath()) for name in names if name],
         "home": str(Path.home()),
         "decompress_kernel": str(env["LINUXKIT_DECOMPRESS_KERNEL"]) not in ("", "0"),
+        "trust_policy": str(env.File(policy).get_abspath()) if policy else "",
         "ignore_trust": str(env["LINUXKIT_IGNORE_TRUST"]) not in ("", "0", "False"),
     }
 
@@ -78,6 +80,7 @@ def settings_of(choices: Mapping[str, Any]) -> Settings:
         decompress_kernel=choices["decompress_kernel"],
         layouts=tuple(Path(item) for item in choices["layouts"]),
         ignore_trust=choices["ignore_trust"],
+        trust_policy=Path(choices["trust_policy"]) if choices["trust_policy"] else None,
     )
     lock = choices["package_lock"]
     return dataclasses.replace(settings, package_lock=Path(lock)) if lock else settings
