@@ -168,16 +168,16 @@ class LayoutRepository:
     def referrers(self, subject: Digest, artifact_type: str = "") -> tuple[Member, ...]:
         """Give the manifests of the layout that refer to ``subject``, of one type or all.
 
-        Raises ImageError where one of the layout's manifests is missing or damaged.
+        What is missing or damaged refers to nothing.
         """
-        manifests = (
-            member for member in self._layout.index.members if member.descriptor.media_type == MANIFEST
-        )
-        return tuple(
-            member
-            for member in manifests
-            if refers(self._read(member.descriptor)[1], subject, artifact_type, self.name)
-        )
+        manifests = [item for item in self._layout.index.members if item.descriptor.media_type == MANIFEST]
+        return tuple(item for item in manifests if self._refers(item, subject, artifact_type))
+
+    def _refers(self, member: Member, subject: Digest, artifact_type: str) -> bool:
+        try:
+            return refers(self._read(member.descriptor)[1], subject, artifact_type, self.name)
+        except ImageError:
+            return False
 
     def _read(self, descriptor: Descriptor) -> tuple[Descriptor, bytes]:
         return descriptor, read_verified(self._layout, descriptor)
