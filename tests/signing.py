@@ -79,7 +79,7 @@ def b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def payload(image: Digest, identity: str, **changes: Any) -> bytes:
+def payload(image: Digest, identity: str, /, **changes: Any) -> bytes:
     """What simple signing signs."""
     critical = {
         "identity": {"docker-reference": identity},
@@ -126,7 +126,7 @@ class Layer:
     size: int | None = None
 
 
-def signed(image: Digest, identity: str, by: Signer, **changes: Any) -> Layer:
+def signed(image: Digest, identity: str, by: Signer, /, **changes: Any) -> Layer:
     """A signature as ``cosign sign`` writes it."""
     data = payload(image, identity, **changes)
     return Layer(data, {SIGNATURE: b64(by.sign(data))})
