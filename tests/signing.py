@@ -1,7 +1,6 @@
 """Keys and signatures made for tests, in the forms that cosign gives them."""
 
 import base64
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +8,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.oci.layout import REF_NAME
@@ -23,7 +17,13 @@ from linuxkit_rules.oci.publickey import PublicKey, parse_key
 from linuxkit_rules.oci.signature import BUNDLE, SIGNATURE, SIGNATURE_ARTIFACT, SIMPLE_SIGNING
 from tests.images import Blobs
 
-PASSPHRASE = b"rosebud"
+PRIVATE = b"""\
+-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----
+eyJrZGYiOnsibmFtZSI6InNjcnlwdCIsInBhcmFtcyI6eyJOIjo2NTUzNiwiciI6
+-----END ENCRYPTED SIGSTORE PRIVATE KEY-----
+"""
+"""How a file begins that ``cosign generate-key-pair`` writes beside cosign.pub."""
+
 STATEMENT = "application/vnd.in-toto+json"
 SIGN = "https://sigstore.dev/cosign/sign/v1"
 
@@ -52,22 +52,6 @@ class Signer:
         if isinstance(self.private, ed25519.Ed25519PrivateKey):
             return self.private.sign(message)
         return self.private.sign(message, ec.ECDSA(kind))
-
-    def encrypted(self) -> bytes:
-        """The private key as ``cosign.key`` has it, encrypted by PASSPHRASE."""
-        from nacl.secret import SecretBox
-
-        salt, nonce = b"s" * 32, b"n" * 24
-        secret = hashlib.scrypt(PASSPHRASE, salt=salt, n=32768, r=8, p=1, maxmem=1 << 26, dklen=32)
-        der = self.private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-        value = {
-            "kdf": {"name": "scrypt", "params": {"N": 32768, "r": 8, "p": 1}, "salt": b64(salt)},
-            "cipher": {"name": "nacl/secretbox", "nonce": b64(nonce)},
-            "ciphertext": b64(SecretBox(secret).encrypt(der, nonce).ciphertext),
-        }
-        text = base64.encodebytes(json.dumps(value).encode()).decode()
-        label = "ENCRYPTED COSIGN PRIVATE KEY"
-        return f"-----BEGIN {label}-----\n{text}-----END {label}-----\n".encode()
 
 
 def signer(name: str = "cosign.pub") -> Signer:

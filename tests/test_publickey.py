@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from linuxkit_rules.errors import FormatError
 from linuxkit_rules.oci.publickey import _ORDER_8, parse_key
-from tests.signing import Signer, b64, signer
+from tests.signing import PRIVATE, Signer, b64, signer
 
 MESSAGE = b"a payload"
 PAIRS: dict[str, Callable[[], Signer]] = {
@@ -136,7 +136,7 @@ def exponent_1() -> bytes:
         (lambda: signer().pem[:60] + signer().pem[90:], "malformed"),
         (lambda: b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "malformed"),
         (lambda: private(signer()), "holds a private key"),
-        (lambda: signer().encrypted(), "holds a private key"),
+        (lambda: PRIVATE, "holds a private key"),
         (lambda: signer().pem + private(signer()), "holds a private key"),
         (lambda: signer().pem.replace(b"PUBLIC KEY", b"CERTIFICATE"), "holds a certificate"),
         (lambda: small_rsa(1024), "1024 bits"),

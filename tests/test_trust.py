@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from linuxkit_rules.digest import Descriptor
+from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import LinuxKitError, NetworkError, SignatureError
 from linuxkit_rules.oci.image import load
-from linuxkit_rules.oci.layout import REF_NAME
+from linuxkit_rules.oci.layout import REF_NAME, Layout
 from linuxkit_rules.oci.manifest import INDEX, MANIFEST, Member
 from linuxkit_rules.oci.reference import Reference
 from linuxkit_rules.oci.signature import BUNDLE, SIGNATURE_ARTIFACT
@@ -34,7 +34,7 @@ from linuxkit_rules.stages.whole import WholeImage
 from linuxkit_rules.store.blobs import Store
 from tests.images import AMD64, ARM64, Blobs, tar
 from tests.project import Project
-from tests.signing import PASSPHRASE, Layer, Signed, bundle, manifest, signed, signer, statement
+from tests.signing import PRIVATE, Layer, Signed, Signer, bundle, manifest, signed, signer, statement
 from tests.test_registry import Answer, Hostile, registry, serving
 from tests.tools import tool
 
@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
     """A folder with keys."""
     for pair in (US, THEM):
         (tmp_path / pair.name).write_bytes(pair.pem)
-    (tmp_path / "private.pem").write_bytes(US.encrypted())
+    (tmp_path / "private.pem").write_bytes(PRIVATE)
     return tmp_path
 
 
@@ -383,8 +383,6 @@ def indexed(name: str) -> tuple[Signed, Descriptor]:
 
 
 def in_layout(made: Signed, folder: Path, trust: tuple[Requirement, ...]) -> LayoutImage:
-    from linuxkit_rules.oci.layout import Layout
-
     source, layouts = Reference.parse(made.name), [Layout.at(made.write(folder))]
     stage = resolve(source, "amd64", layouts, folder, trust).stage
     assert isinstance(stage, LayoutImage)
@@ -440,12 +438,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     made = Project.make(tmp_path_factory.mktemp("trust") / "project")
     (made.root / "us.pub").write_bytes(US.pem)
     (made.root / "them.pub").write_bytes(THEM.pem)
-    (made.root / "us.key").write_bytes(US.encrypted())
-    (made.root / "them.key").write_bytes(THEM.encrypted())
-    (made.root / "passphrase").write_bytes(PASSPHRASE)
-    registries = made.root / "registries.d"
-    registries.mkdir()
-    (registries / "default.yaml").write_text("default-docker: {use-sigstore-attachments: true}\n")
     return made
 
 
@@ -467,21 +459,39 @@ def before(registry: str) -> Iterator[Hostile]:
         yield proxy
 
 
-def copied(project: Project, registry: str, name: str, identity: str, by: str | None) -> str:
-    """Push the project's image ``app`` with skopeo, signed by a key; give its digest."""
-    options = ["--sign-by-sigstore-private-key", str(project.root / f"{by}.key")] if by else []
-    options += ["--sign-passphrase-file", str(project.root / "passphrase"), "--sign-identity", identity]
+def copied(project: Project, registry: str, name: str) -> Descriptor:
+    """Push the project's image ``app`` with skopeo; give its manifest."""
     line = [
         *tool("skopeo", "usr/bin/skopeo"),
-        *("--insecure-policy", "--registries.d", str(project.root / "registries.d"), "copy", "-q"),
-        *("--dest-tls-verify=false", "--digestfile", str(project.root / "digest")),
-        *(options if by else ()),
+        *("--insecure-policy", "copy", "-q", "--dest-tls-verify=false"),
         f"oci:{project.root / 'layout'}:docker.io/test/app:1",
-        f"docker://{registry}/{name}",
+        f"docker://{registry}/{name}:1",
     ]
-    result = subprocess.run(line, capture_output=True, text=True, cwd=project.root)
+    result = subprocess.run(line, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    return (project.root / "digest").read_text()
+    address = f"http://{registry}/v2/{name}/manifests/1"
+    answer = requests.get(address, headers={"Accept": MANIFEST}, timeout=60)
+    return Descriptor(MANIFEST, Digest.of(answer.content), len(answer.content))
+
+
+def attached(registry: str, name: str, *layers: Layer, subject: Descriptor | None = None) -> Descriptor:
+    """Push a manifest with signatures, under its digest; give it."""
+    blobs = Blobs()
+    found = manifest(blobs, list(layers), subject, SIGNATURE_ARTIFACT if subject else "")
+    for digest, data in blobs.data.items():
+        if digest != found.digest:
+            upload(registry, name, data)
+    put(registry, name, str(found.digest), blobs.data[found.digest], MANIFEST)
+    return found
+
+
+def tagged(registry: str, name: str, image: Descriptor, layer: Layer) -> None:
+    """Push a signature as cosign does."""
+    found = attached(registry, name, layer)
+    answer = requests.get(
+        f"http://{registry}/v2/{name}/manifests/{found.digest}", headers={"Accept": MANIFEST}, timeout=60
+    )
+    put(registry, name, f"sha256-{image.digest.hex}.sig", answer.content, MANIFEST)
 
 
 def moby(project: Project, *arguments: str, status: int = 0, **environment: str) -> str:
@@ -504,73 +514,79 @@ def yml(project: Project, name: str, trust: str) -> None:
     (project.root / "app.yml").write_text(text)
 
 
-def test_what_skopeo_signs_builds_and_what_it_does_not_stops(
-    project: Project, registry: str, count: Count
-) -> None:
-    policy = "{{policy: [{{images: ['127.0.0.1:*/trust/**'], keys: [{0}]}}]}}"
+def test_what_is_signed_builds_and_what_is_not_stops(project: Project, registry: str, count: Count) -> None:
+    policy = "{policy: [{images: ['127.0.0.1:*/trust/**'], keys: [us.pub]}]}"
+    by: dict[str, Signer | None] = {"us": US, "them": THEM, "nobody": None}
     with before(registry) as proxy:
-        names = {by: f"{proxy.host}/trust/{by or 'nobody'}" for by in ("us", "them", None)}
-        for by, name in names.items():
-            copied(project, registry, f"trust/{by or 'nobody'}:1", f"{name}:1", by)
-        yml(project, f"{names['us']}:1", policy.format("us.pub"))
-        printed = moby(project, "app.yml")
-        assert f"verify-signature {names['us']}:1 us.pub" in printed
+        for name, pair in by.items():
+            pushed = copied(project, registry, f"trust/{name}")
+            if pair:
+                layer = signed(pushed.digest, f"{proxy.host}/trust/{name}", pair)
+                tagged(registry, f"trust/{name}", pushed, layer)
+        yml(project, f"{proxy.host}/trust/us:1", policy)
+        assert f"verify-signature {proxy.host}/trust/us:1 us.pub" in moby(project, "app.yml")
         built = (project.root / "app.tar").read_bytes()
-        assert built
         assert "is up to date" in moby(project, "app.yml", LINUXKIT_OFFLINE="1")
 
-        for by, reason in (("them", "1 signature is by another key"), (None, "it has no signatures")):
+        for name, reason, payloads in (
+            ("them", "1 signature is by another key", 1),
+            ("nobody", "it has no signatures", 0),
+        ):
             proxy.asked.clear()
-            yml(project, f"{names[by]}:1", policy.format("us.pub"))
+            yml(project, f"{proxy.host}/trust/{name}:1", policy)
             printed = moby(project, "app.yml", status=1)
-            assert f"app.yml:4:12: {names[by]}:1: sha256:" in printed
+            assert f"app.yml:4:12: {proxy.host}/trust/{name}:1: sha256:" in printed
             assert f"is not signed by us.pub: {reason}" in printed
-            wanted = {"us.pub", "1"}
             assert (project.root / "app.tar").read_bytes() == built
-            foreign = [path for path, _ in proxy.asked if "/blobs/" in path]
-            assert len(foreign) == (1 if by else 0), "no more than the signature's payload"
-            assert wanted
+            blobs = [path for path, _ in proxy.asked if "/blobs/" in path]
+            assert len(blobs) == payloads, "no blob is asked for but a signature's payload"
             count("bad signatures refused")
-        assert "--trust-policy: there is no such file" in moby(
-            project, "--trust-policy=no", "app.yml", status=1
-        )
 
-        yml(project, f"{names['us']}:1", "{}")
-        (project.root / "site.yml").write_text(policy.format("them.pub")[1:-1])
-        for how in (("--trust-policy=site.yml",), ()):
-            variables = {} if how else {"LINUXKIT_TRUST_POLICY": "site.yml"}
-            assert "is not signed by them.pub" in moby(project, *how, "app.yml", status=1, **variables)
-        assert (project.root / "app.tar").read_bytes() == built
+
+def test_the_site_s_policy_of_option_and_variable(project: Project, registry: str) -> None:
+    pushed = copied(project, registry, "site/app")
+    tagged(registry, "site/app", pushed, signed(pushed.digest, f"{registry}/site/app", US))
+    yml(project, f"{registry}/site/app:1", "{policy: [{images: ['**'], type: accept}]}")
+    for name in ("us", "them"):
+        (project.root / f"{name}.yml").write_text(f"policy: [{{images: ['**'], keys: [{name}.pub]}}]\n")
+    moby(project, "--trust-policy=us.yml", "app.yml")
+    assert "is not signed by them.pub" in moby(project, "--trust-policy=them.yml", "app.yml", status=1)
+    printed = moby(project, "app.yml", status=1, LINUXKIT_TRUST_POLICY="them.yml")
+    assert "is not signed by them.pub" in printed
+    assert "--trust-policy: there is no such file" in moby(project, "--trust-policy=no", "app.yml", status=1)
+    moby(project, "app.yml")
+
+
+def test_a_key_that_changes_is_seen(project: Project, registry: str) -> None:
+    """The plan is not taken from memory, and the image is verified anew."""
+    pushed = copied(project, registry, "rotate/app")
+    tagged(registry, "rotate/app", pushed, signed(pushed.digest, f"{registry}/rotate/app", US))
+    yml(
+        project,
+        f"{registry}/rotate/app:1",
+        "{image: [XX], keys: [k.pub]}".replace("XX", f"{registry}/rotate/app"),
+    )
+    (project.root / "k.pub").write_bytes(US.pem)
+    moby(project, "app.yml")
+    assert "is up to date" in moby(project, "app.yml")
+    (project.root / "k.pub").write_bytes(THEM.pem)
+    assert "is not signed by k.pub: 1 signature is by another key" in moby(project, "app.yml", status=1)
 
 
 def test_the_tag_of_referrers_where_the_registry_knows_no_more(
     project: Project, registry: str, tmp_path: Path
 ) -> None:
     """Docker's registry 2.8 has no referrers API: clients keep the list under a tag."""
-    digest = copied(project, registry, "trust/old:1", f"{registry}/trust/old", None)
-    answer = requests.get(
-        f"http://{registry}/v2/trust/old/manifests/{digest}", headers={"Accept": MANIFEST}, timeout=60
-    )
-    blobs = Blobs()
-    top = blobs.add(answer.content, answer.headers["Content-Type"])
-    assert str(top.digest) == digest
-    found = manifest(blobs, [signed(top.digest, f"{registry}/trust/old", US)], top, SIGNATURE_ARTIFACT)
-    for data in [
-        data for data in blobs.data.values() if data not in (answer.content, blobs.data[found.digest])
-    ]:
-        upload(registry, "trust/old", data)
-    put(registry, "trust/old", str(found.digest), blobs.data[found.digest], MANIFEST)
+    pushed, name = copied(project, registry, "trust/old"), f"{registry}/trust/old"
+    found = attached(registry, "trust/old", signed(pushed.digest, name, US), subject=pushed)
     listed = {**found.to_json(), "artifactType": SIGNATURE_ARTIFACT}
     index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [listed]}
-    put(registry, "trust/old", f"sha256-{top.digest.hex}", json.dumps(index).encode(), INDEX)
-    wanted = Requirement((US.key,), 1, f"{registry}/trust/old")
-    stage = PullImage(f"{registry}/trust/old:1", "amd64", trust=(wanted,))
+    put(registry, "trust/old", f"sha256-{pushed.digest.hex}", json.dumps(index).encode(), INDEX)
+    stage = PullImage(f"{name}:1", "amd64", trust=(Requirement((US.key,), 1, name),))
     events(tmp_path)[0].run(stage, {})
 
 
 def upload(registry: str, repository: str, data: bytes) -> None:
-    from linuxkit_rules.digest import Digest
-
     begun = requests.post(f"http://{registry}/v2/{repository}/blobs/uploads/", timeout=60)
     done = requests.put(
         begun.headers["Location"], params={"digest": str(Digest.of(data))}, data=data, timeout=60
