@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from linuxkit_rules.digest import Digest
+from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import SignatureError
 from linuxkit_rules.oci.layout import REF_NAME, Layout, LayoutRepository
 from linuxkit_rules.oci.manifest import INDEX, MANIFEST
@@ -24,8 +24,10 @@ from linuxkit_rules.oci.signature import (
     SIGNATURE,
     SIGNATURE_ARTIFACT,
     Artefact,
+    Claim,
     SimpleSigning,
     artefacts,
+    signature,
 )
 from linuxkit_rules.oci.verify import Requirement, verify
 from tests.images import Blobs, tar
@@ -62,9 +64,9 @@ def ours(made: Signed, **changes: object) -> Layer:
 def test_a_signature_under_the_tag(tmp_path: Path) -> None:
     made = image()
     made.tagged(ours(made))
-    manifest, signature = check(made, tmp_path)
+    manifest, signed_bytes = check(made, tmp_path)
     assert manifest == made.members[0][0].digest
-    assert made.blobs.data[signature] == payload(made.image.digest, REPOSITORY)
+    assert made.blobs.data[signed_bytes] == payload(made.image.digest, REPOSITORY)
 
 
 def test_a_signature_that_refers_to_the_image(tmp_path: Path) -> None:
@@ -233,8 +235,8 @@ def ten_thousand_layers(made: Signed) -> None:
 
 def an_index(made: Signed) -> None:
     made.tagged(ours(made))
-    (signature, names) = made.members.pop()
-    text = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [signature.to_json()]}
+    found, names = made.members.pop()
+    text = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [found.to_json()]}
     made.members.append((made.blobs.add(json.dumps(text).encode(), INDEX), names))
 
 
@@ -429,3 +431,38 @@ def test_a_signature_that_cosign_made() -> None:
     assert not key.verifies(base64.b64decode(UNKNOWN), data)
     claim = SimpleSigning(data, ()).claim()
     assert (claim.digests, claim.identity) == ((IMAGE,), IDENTITY)
+
+
+KEY_3 = b"""\
+-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEoJmXprHRCRJdqHnRaPDkVssbQNO1
+is6XUr+/ApqnDi8HvBCRPbwU2P8jgkgtOOggNUf03tvJe0/9eZOb04aDbQ==
+-----END PUBLIC KEY-----
+"""
+IMAGE_3 = "sha256:5099b89d7666cc2186cad769ddc262ddc7c335b33f5fe79f9ffe50a01282b23e"
+STATEMENT_3 = (
+    f'{{"_type":"https://in-toto.io/Statement/v1", "subject":[{{"digest":{{"sha256":"{IMAGE_3[7:]}"}},'
+    ' "annotations":{}}], "predicateType":"https://sigstore.dev/cosign/sign/v1", "predicate":{}}'
+)
+SIGNATURE_3 = (
+    "MEUCIBs2jKDupMmrqsjzI3W2oiID2y0P7n4UKT/RZHFeUOuhAiEA4SWsNDZXQBFqaA1/npF+HOGAaG2iuA52mxgPFCpgQog="
+)
+
+
+def test_a_bundle_that_cosign_3_made() -> None:
+    """``cosign sign --key`` without a transparency log; recorded in public from a registry."""
+    envelope = {
+        "payload": b64(STATEMENT_3.encode()),
+        "payloadType": "application/vnd.in-toto+json",
+        "signatures": [{"sig": SIGNATURE_3}],
+    }
+    value = {
+        "mediaType": BUNDLE,
+        "verificationMaterial": {"publicKey": {"hint": "h162TZsIBy5Y8U9qYWcmpVAp5dKpXhR7gnz8sNfZjV4="}},
+        "dsseEnvelope": envelope,
+    }
+    data = json.dumps(value).encode()
+    found = signature(Descriptor(BUNDLE, Digest.of(data), len(data)), {}, data)
+    assert parse_key(KEY_3, "cosign.pub").verifies(found.signatures[0], found.message)
+    assert not found.keyless
+    assert found.claim() == Claim((IMAGE_3,), None)

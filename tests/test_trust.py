@@ -526,7 +526,10 @@ def test_what_is_signed_builds_and_what_is_not_stops(project: Project, registry:
         yml(project, f"{proxy.host}/trust/us:1", policy)
         assert f"verify-signature {proxy.host}/trust/us:1 us.pub" in moby(project, "app.yml")
         built = (project.root / "app.tar").read_bytes()
-        assert "is up to date" in moby(project, "app.yml", LINUXKIT_OFFLINE="1")
+        again = moby(project, "app.yml", LINUXKIT_OFFLINE="1", PYTHONPROFILEIMPORTTIME="1")
+        assert "is up to date" in again
+        assert "linuxkit_rules.scons" in again
+        assert "cryptography" not in again, "nothing is to be verified"
 
         for name, reason, payloads in (
             ("them", "1 signature is by another key", 1),

@@ -1,4 +1,4 @@
-"""LinuxKit's YAML as frozen dataclasses: kernel, init, containers, files, volumes; and 2017's trust, outputs.
+"""LinuxKit's YAML as frozen dataclasses: kernel, init, containers, files, volumes; and 2017's outputs, trust.
 
 Beside what counts, each part keeps its place for messages (``where``) and its YAML's folder (``base``).
 
