@@ -106,6 +106,12 @@ def test_a_repository_may_be_named_with_a_tag(tmp_path: Path, identity: str) -> 
     check(made, tmp_path)
 
 
+def test_docker_hub_has_two_names(tmp_path: Path) -> None:
+    made = image()
+    made.tagged(signed(made.image.digest, "index.docker.io/library/redis", US))
+    check(made, tmp_path, Requirement((US.key,), repository="docker.io/library/redis"))
+
+
 def test_a_number_of_keys(tmp_path: Path) -> None:
     made = image()
     third = signer("third.pub")

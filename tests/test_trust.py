@@ -115,6 +115,20 @@ def test_the_site_s_policy_is_not_weakened_by_a_yaml(folder: Path) -> None:
 REJECT = "{default: reject, policy: [{images: ['docker.io/**'], type: accept}]}"
 
 
+def test_every_image_of_a_yaml_is_meant(folder: Path) -> None:
+    """A pattern that refuses all is told of the kernel, of init, of containers and of volumes."""
+    (folder / "f.yml").write_text(
+        "trust: {policy: [{images: ['**'], type: reject}]}\n"
+        "kernel: {image: 'k:1'}\ninit: ['i:1', '@pkg:init']\nonboot: [{name: b, image: 'b:1'}]\n"
+        "services: [{name: s, image: 's:1'}]\nonshutdown: [{name: d, image: 'd:1'}]\n"
+        "volumes: [{name: v, image: 'v:1'}, {name: o, image: 'o:1', format: oci}]\n"
+    )
+    with pytest.raises(LinuxKitError) as caught:
+        plan({"f.yml": folder / "f.yml"}, "f", Settings())
+    told = {line.split("library/")[1][0] for line in str(caught.value).splitlines()}
+    assert told == set("kibsdvo")
+
+
 def test_default_reject_is_each_policy_s_own(folder: Path) -> None:
     for own, site in ((REJECT, None), ("{policy: [{images: ['**'], type: accept}]}", REJECT[1:-1])):
         with pytest.raises(LinuxKitError, match="reg.example/team/app:1 is named by no entry") as caught:

@@ -45,11 +45,11 @@ class Requirement:
         return f"{'any' if self.threshold == 1 else self.threshold} of {names}"
 
 
-Evidence = tuple[Descriptor, bytes]
+Proof = tuple[Descriptor, bytes]
 """A blob that a signature is made of."""
 
 
-def verify(place: Place, image: Digest, requirement: Requirement) -> tuple[Evidence, ...]:
+def verify(place: Place, image: Digest, requirement: Requirement) -> tuple[Proof, ...]:
     """Give what proves that ``image`` is signed as ``requirement`` says.
 
     Of the signatures that there are, bad ones neither help nor hurt.  Raises SignatureError where the good
@@ -75,7 +75,7 @@ class _Search:
         self._foreign = 0
         self._keyless = 0
         self._faults: list[str] = []
-        self.signers: dict[PublicKey, tuple[Evidence, ...]] = {}
+        self.signers: dict[PublicKey, tuple[Proof, ...]] = {}
 
     def look_at(self, artefact: Artefact) -> None:
         """Look at the signatures in an artefact."""

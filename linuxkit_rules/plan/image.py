@@ -21,11 +21,11 @@ from linuxkit_rules.plan.memo import Evidence
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.plan.sources import Sources
 from linuxkit_rules.plan.template import with_references
-from linuxkit_rules.plan.trust import Verdicts, verdicts, without_keyless
+from linuxkit_rules.plan.trust import Policies, policies, without_keyless
 from linuxkit_rules.plan.volume import volume_step
 from linuxkit_rules.spec.linuxkit import Container, File, Spec, load
 from linuxkit_rules.spec.merge import merge
-from linuxkit_rules.spec.trust import Trust, load_trust
+from linuxkit_rules.spec.trust import Trust
 from linuxkit_rules.stages.apk import ApkDatabase
 from linuxkit_rules.stages.boot import Boot
 from linuxkit_rules.stages.bundle import Bundle, bundles, written
@@ -114,8 +114,8 @@ class _Planner:
         self._packing = Packing(compression=settings.compression, level=settings.level)
         self._faults: list[LinuxKitError] = []
         self._warnings: tuple[str, ...] = ()
-        self._verdict = self._verdicts(spec.trust)
-        self._sources = Sources(settings, evidence, self._verdict)
+        self._policies = self._policies_of(spec.trust)
+        self._sources = Sources(settings, evidence, self._policies)
         self._spec = with_references(spec, self._reference)
 
     def parts(self, name: str) -> Parts:
@@ -140,17 +140,15 @@ class _Planner:
             initrd=Step("initrd", Join(), tuple(Input("segment", item) for item in first + boot + segments)),
             tool=self._sources.tool,
             spec=self._spec,
-            warnings=self._warnings + (self._verdict.warnings() if self._verdict else ()),
+            warnings=self._warnings + (self._policies.warnings() if self._policies else ()),
         )
 
-    def _verdicts(self, trust: Trust) -> Verdicts | None:
+    def _policies_of(self, trust: Trust) -> Policies | None:
         """Give what ``trust`` and the site's policy ask for, or note what is wrong there."""
         if self._settings.ignore_trust:
             trust, self._warnings = without_keyless(trust)
         with self._noting():
-            path = self._settings.trust_policy
-            site = load_trust(self._evidence.file(path), str(path)) if path else None
-            return verdicts(trust, site, self._evidence)
+            return policies(trust, self._settings.trust_policy, self._evidence)
         return None
 
     def _image(self, text: str, where: str) -> Step | None:

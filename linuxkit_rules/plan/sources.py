@@ -23,7 +23,7 @@ from linuxkit_rules.plan.graph import Input, LocalFile, Step, inputs
 from linuxkit_rules.plan.memo import Evidence
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.plan.template import LIBRARY, located, missing, resolved
-from linuxkit_rules.plan.trust import Verdicts
+from linuxkit_rules.plan.trust import Policies
 from linuxkit_rules.spec.component import Component, load_component
 from linuxkit_rules.stages.component import ComponentImage, overlay
 from linuxkit_rules.stages.image import resolve
@@ -36,7 +36,7 @@ class Sources:
     """Gives one step for each image, however often it is asked for; notes in ``evidence`` what it reads."""
 
     def __init__(
-        self, settings: Settings, evidence: Evidence | None = None, trust: Verdicts | None = None
+        self, settings: Settings, evidence: Evidence | None = None, trust: Policies | None = None
     ) -> None:
         self._settings = settings
         self._trust = trust

@@ -13,7 +13,7 @@ from linuxkit_rules.oci.publickey import PublicKey, parse_key
 from linuxkit_rules.oci.reference import DEFAULT_DOMAIN, Reference
 from linuxkit_rules.oci.verify import Requirement
 from linuxkit_rules.plan.memo import Evidence
-from linuxkit_rules.spec.trust import Policy, Trust
+from linuxkit_rules.spec.trust import Policy, Trust, load_trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Document:
                 yield f"{rule.where}: trust: no image here is {rule.pattern}"
 
 
-class Verdicts:
+class Policies:
     """The policies that count: what a YAML says, and what the site says; a reference must fulfil both."""
 
     def __init__(self, own: Document, site: Document | None) -> None:
@@ -172,10 +172,9 @@ class Reader:
     def _read(self, path: Path, text: str, where: str) -> PublicKey | None:
         """Read a key's file; None, noting why, where that cannot be done."""
         try:
-            if not self._evidence.file(path).is_file():
-                self._fault(where, f"there is no key file {text!r}")
-                return None
-            return parse_key(path.read_bytes(), one_line(text))
+            if path.is_file():
+                return parse_key(self._evidence.file(path).read_bytes(), one_line(text))
+            self._fault(where, f"there is no key file {text!r}")
         except OSError as error:
             self._fault(where, f"the key file {text!r} cannot be read: {error.strerror}")
         except FormatError as error:
@@ -186,16 +185,23 @@ class Reader:
         self.faults.append(SpecError(f"trust: {one_line(message)}", where=where, hint=hint))
 
 
-def verdicts(trust: Trust, site: Trust | None, evidence: Evidence) -> Verdicts:
-    """Give what a YAML's ``trust`` and the ``site``'s policy ask for.
+def policies(trust: Trust, site: Path | None, evidence: Evidence) -> Policies:
+    """Give what a YAML's ``trust`` and the ``site``'s file ask for.
 
-    Key files are noted in ``evidence``.  Raises SpecError or ErrorList with all faults.
+    That file and those of keys are noted in ``evidence``.  Raises SpecError or ErrorList with all faults.
     """
     reader = Reader(evidence)
-    found = Verdicts(reader.document(trust), reader.document(site) if site else None)
+    own = reader.document(trust)
+    found = Policies(own, reader.document(_site(site, evidence)) if site else None)
     if reader.faults:
         raise reader.faults[0] if len(reader.faults) == 1 else ErrorList(reader.faults)
     return found
+
+
+def _site(path: Path, evidence: Evidence) -> Trust:
+    if not path.is_file():
+        raise SpecError("there is no trust policy", where=str(path))
+    return load_trust(evidence.file(path), str(path))
 
 
 def without_keyless(trust: Trust) -> tuple[Trust, tuple[str, ...]]:

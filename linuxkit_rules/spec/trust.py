@@ -134,8 +134,6 @@ def load_trust(path: Path, name: str) -> Trust:
     Relative paths in it count from its folder.
     """
     try:
-        if not path.is_file():
-            raise SpecError("there is no trust policy", where=name)
         data = path.read_bytes()
     except OSError as error:
         raise SpecError(f"the trust policy cannot be read: {error.strerror}", where=name) from None
