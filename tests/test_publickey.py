@@ -42,6 +42,18 @@ def test_signatures_of_every_kind(kind: str) -> None:
         assert not pair.key.verifies(bad, MESSAGE)
 
 
+def test_no_bit_may_flip(count: Callable[..., None]) -> None:
+    pair = signer()
+    good = pair.sign(MESSAGE)
+    for text, other in ((good, MESSAGE), (MESSAGE, good)):
+        for bit in range(len(text) * 8):
+            flipped = bytearray(text)
+            flipped[bit // 8] ^= 1 << bit % 8
+            given = (bytes(flipped), other) if text is good else (other, bytes(flipped))
+            assert not pair.key.verifies(*given), bit
+            count("flipped bits refused")
+
+
 @pytest.mark.parametrize(
     ("kind", "algorithm", "taken"),
     [
