@@ -66,6 +66,10 @@ class PlatformError(ImageError):
     """An image is for other platforms than the one that was asked for."""
 
 
+class SignatureError(ImageError):
+    """An image is not signed by those who must have signed it."""
+
+
 class PackageError(LinuxKitError):
     """A Debian package cannot be found, resolved or verified, or the lock lacks it."""
 

@@ -113,7 +113,11 @@ def test_only_what_was_given_is_printed(project: Project) -> None:
             ("--format=iso,iso-bios",),
             "bad.iso: formats iso and",
         ),
-        ("trust: {org: [a]}", ("--format=tar",), "signatures are not checked yet"),
+        (
+            "trust: {org: [a]}",
+            ("--format=tar",),
+            "bad.yml:1:8: trust: a must be signed, but no keys are named",
+        ),
         ("a: \xff", (), "bad.yml:1:4: not well-formed YAML"),
     ],
 )

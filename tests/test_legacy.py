@@ -8,9 +8,10 @@ from linuxkit_rules.errors import LinuxKitError, SpecError
 from linuxkit_rules.outputs.registry import named, outputs
 from linuxkit_rules.plan.image import plan
 from linuxkit_rules.plan.settings import Settings
-from linuxkit_rules.spec.legacy import Output, Trust
+from linuxkit_rules.spec.legacy import Output
 from linuxkit_rules.spec.linuxkit import Spec, loads
 from linuxkit_rules.spec.merge import merge
+from linuxkit_rules.spec.trust import Trust
 
 OF_2017 = """\
 kernel:
@@ -74,8 +75,8 @@ def test_yaml_of_2017_is_planned(yml: Path) -> None:
     assert [item.name for _, _, item in parts.spec.containers()] == ["sysctl", "dhcpcd", "rngd", "nginx"]
 
 
-def test_trust_is_refused_while_signatures_are_not_checked(yml: Path) -> None:
-    with pytest.raises(SpecError, match="signatures are not checked yet, and those of linuxkit") as caught:
+def test_trust_without_keys_is_refused(yml: Path) -> None:
+    with pytest.raises(SpecError, match="trust: linuxkit must be signed, but no keys are named") as caught:
         plan({"linuxkit.yml": yml}, "linuxkit", Settings())
     assert caught.value.where == "linuxkit.yml:36:3"
     assert "--ignore-trust" in str(caught.value)

@@ -154,11 +154,11 @@ def test_outputs_are_read_again_when_they_change(project: Project) -> None:
     assert "there is no format 'none'" in project.scons(check=False)
 
 
-def test_trust_must_be_ignored_and_is_warned_of_each_time(project: Project) -> None:
+def test_trust_without_keys_must_be_ignored_and_is_warned_of_each_time(project: Project) -> None:
     with (project.root / "tiny.yml").open("a") as file:
         file.write("trust: {org: [linuxkit]}\n")
     line = ("build", "--image-layout=layout", "--format=kernel+initrd", "tiny.yml")
-    refusal = "tiny.yml:18:8: trust: signatures are not checked yet, and those of linuxkit are asked for"
+    refusal = "tiny.yml:18:8: trust: linuxkit must be signed, but no keys are named"
     assert refusal in moby(project, *line, status=1)
     warning = "warning: tiny.yml:18:8: trust: the signatures of linuxkit are not checked"
     assert warning in moby(project, *line, "--ignore-trust")

@@ -37,6 +37,12 @@ def test_the_component_is_the_library_s() -> None:
     assert shown == parse_component((ROOT / "linuxkit_rules/pkg/redis/build.yml").read_text(), "build.yml")
 
 
+def test_the_policy_is_one() -> None:
+    trust = loads(blocks("yaml")[2], "README.md").trust
+    assert (trust.keys, trust.org, trust.image) == (("release.pub",), ("linuxkit",), ("library/redis",))
+    assert trust.policy[0].threshold == len(trust.policy[0].keys) == 2
+
+
 def test_every_format_and_variable_is_in_its_table() -> None:
     for output in outputs().values():
         suffixes = ", ".join(f"`{suffix}`" for suffix in output.suffixes)

@@ -50,6 +50,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "File": {"path": "a", "contents": ""},
     "Mount": {"type": "tmpfs", "destination": "/a"},
     "Output": {"format": "iso"},
+    "Policy": {"images": ["a.b/c"]},
     "Volume": {"name": "a"},
 }
 """What each part needs to be sound."""

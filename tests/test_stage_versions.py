@@ -48,6 +48,7 @@ ELSEWHERE = {
     "module-index": "test_modules.py",
     "modules": "test_modules.py",
     "pull-image": "its bytes are the registry's, verified by digest",
+    "verify-signature": "test_trust.py",
     "volume": "test_volumes.py",
     "whole-image": "test_volumes.py",
 }

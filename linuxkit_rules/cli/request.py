@@ -94,6 +94,8 @@ def _variables(given: dict[str, Any]) -> dict[str, Any]:
     found |= _fetching(given)
     if given.get("vendor"):
         found["LINUXKIT_VENDOR"] = _folder("--vendor", given["vendor"])
+    if given.get("trust_policy") is not None:
+        found["LINUXKIT_TRUST_POLICY"] = _policy(given["trust_policy"])
     if given.get("lock"):
         found["LINUXKIT_IMAGE_LOCK"] = str(Path(given["lock"]).absolute())
     return found
@@ -150,6 +152,12 @@ def _folder(option: str, folder: str) -> str:
     if not Path(folder).is_dir():
         raise UsageError(f"{option}: there is no such folder", where=folder)
     return str(Path(folder).absolute())
+
+
+def _policy(file: str) -> str:
+    if not Path(file).is_file():
+        raise UsageError("--trust-policy: there is no such file", where=file)
+    return str(Path(file).absolute())
 
 
 def stem(file: str) -> str:

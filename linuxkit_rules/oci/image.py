@@ -80,9 +80,14 @@ class Chosen:
     documents: tuple[tuple[Descriptor, bytes], ...]
 
     @property
+    def descriptor(self) -> Descriptor:
+        """The manifest's descriptor."""
+        return self.documents[-1][0]
+
+    @property
     def pin(self) -> ImagePin:
         """The image as a lock has it."""
-        return ImagePin.of(self.documents[-1][0], self.manifest)
+        return ImagePin.of(self.descriptor, self.manifest)
 
 
 def choose(origin: Origin, top: Descriptor, platform: Platform, where: str) -> Chosen:

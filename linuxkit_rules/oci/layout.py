@@ -14,7 +14,17 @@ from typing import Protocol
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.errors import FormatError, ImageError, SpecError
-from linuxkit_rules.oci.manifest import Index, Manifest, Member, Platform, load_object, parse
+from linuxkit_rules.oci.manifest import (
+    MANIFEST,
+    Index,
+    Manifest,
+    Member,
+    Platform,
+    load_object,
+    parse,
+    refers,
+)
+from linuxkit_rules.oci.origin import read_verified
 from linuxkit_rules.oci.reference import Reference
 from linuxkit_rules.store.blobs import Store, SupportsWrite
 
@@ -126,6 +136,51 @@ class Layout:
             return self._files.read(path)
         except OSError as error:
             raise ImageError(f"is no OCI image layout: {path}: {error.strerror}", where=self.name) from error
+
+
+class LayoutRepository:
+    """The part of a layout that belongs to one repository, as a place where signatures can lie.
+
+    A manifest with a bare tag belongs to every repository.
+    """
+
+    def __init__(self, layout: Layout, repository: Reference) -> None:
+        self.name = layout.name
+        self._layout = layout
+        self._domain = repository.domain
+        self._path = repository.path
+
+    def copy(self, descriptor: Descriptor, out: SupportsWrite) -> None:
+        """Write a blob to ``out``, unverified; raise ImageError where it is missing."""
+        self._layout.copy(descriptor, out)
+
+    def manifest(self, name: str) -> tuple[Descriptor, bytes] | None:
+        """Give the manifest or index with the tag or digest ``name``, or None where there is none."""
+        members = self._layout.index.members
+        if ":" in name:
+            found = [member for member in members if str(member.descriptor.digest) == name]
+        else:
+            wanted = Reference(self._domain, self._path, name)
+            found = [member for member in members if _matches(member, wanted)]
+            found += [member for member in members if member.annotations.get(REF_NAME) == name]
+        return self._read(found[0].descriptor) if found else None
+
+    def referrers(self, subject: Digest, artifact_type: str = "") -> tuple[Member, ...]:
+        """Give the manifests of the layout that refer to ``subject``, of one type or all.
+
+        What is missing or damaged refers to nothing.
+        """
+        manifests = [item for item in self._layout.index.members if item.descriptor.media_type == MANIFEST]
+        return tuple(item for item in manifests if self._refers(item, subject, artifact_type))
+
+    def _refers(self, member: Member, subject: Digest, artifact_type: str) -> bool:
+        try:
+            return refers(self._read(member.descriptor)[1], subject, artifact_type, self.name)
+        except ImageError:
+            return False
+
+    def _read(self, descriptor: Descriptor) -> tuple[Descriptor, bytes]:
+        return descriptor, read_verified(self._layout, descriptor)
 
 
 def write_layout(root: Path, store: Store, images: Sequence[tuple[str, Descriptor, Platform | None]]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from linuxkit_rules.digest import Descriptor, canonical_json
+from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.errors import FormatError, ImageError, PlatformError, one_line
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -194,6 +194,19 @@ def parse(data: bytes, media_type: str | None, where: str) -> Manifest | Index:
     config = descriptor(value.get("config"), where)
     layers = tuple(descriptor(item, where) for item in _list(value, "layers", where))
     return Manifest(config, layers, kind, _annotations(value, where))
+
+
+def refers(data: bytes, subject: Digest, artifact_type: str, where: str) -> bool:
+    """Whether the manifest ``data`` names ``subject`` as its own, and is of the type (``""``: of any).
+
+    Raises ImageError where it is no JSON object.
+    """
+    value = load_object(data, where)
+    named, config = value.get("subject"), value.get("config")
+    if not isinstance(named, dict) or named.get("digest") != str(subject):
+        return False
+    kind = value.get("artifactType") or (config.get("mediaType") if isinstance(config, dict) else None)
+    return artifact_type in ("", kind)
 
 
 def require_image(manifest: Manifest, where: str) -> None:

@@ -22,9 +22,11 @@ from linuxkit_rules.plan.memo import Evidence
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.plan.sources import Sources
 from linuxkit_rules.plan.template import with_references
+from linuxkit_rules.plan.trust import Policies, policies, without_keyless
 from linuxkit_rules.plan.volume import volume_step
 from linuxkit_rules.spec.linuxkit import Container, File, Spec, load
 from linuxkit_rules.spec.merge import merge
+from linuxkit_rules.spec.trust import Trust
 from linuxkit_rules.stages.apk import ApkDatabase
 from linuxkit_rules.stages.boot import Boot
 from linuxkit_rules.stages.bundle import Bundle, bundles, written
@@ -130,8 +132,10 @@ class _Planner:
         self._exists = exists
         self._evidence = evidence
         self._packing = Packing(compression=settings.compression, level=settings.level)
-        self._sources = Sources(settings, evidence, lock)
         self._faults: list[LinuxKitError] = []
+        self._warnings: tuple[str, ...] = ()
+        self._policies = self._policies_of(spec.trust)
+        self._sources = Sources(settings, evidence, lock, self._policies)
         self._spec = with_references(spec, self._reference)
 
     def parts(self, name: str) -> Parts:
@@ -142,7 +146,6 @@ class _Planner:
         kernel, ucode = self._kernel(), self._ucode()
         boot = (Step("kernel/boot", Boot(**self._packing)),) if kernel else ()
         segments = (*self._modules(), *init, *volumes, *containers, *self._files())
-        warnings = tuple(self._trust())
         if self._faults:
             raise self._faults[0] if len(self._faults) == 1 else ErrorList(self._faults)
         first = (ucode,) if ucode else ()
@@ -157,19 +160,16 @@ class _Planner:
             initrd=Step("initrd", Join(), tuple(Input("segment", item) for item in first + boot + segments)),
             tool=self._sources.tool,
             spec=self._spec,
-            warnings=warnings,
+            warnings=self._warnings + (self._policies.warnings() if self._policies else ()),
         )
 
-    def _trust(self) -> Iterator[str]:
-        """Note that signatures are not checked yet, where the YAML asks for it; or warn of that."""
-        trust = self._spec.trust
-        trusted = ", ".join((*trust.org, *trust.image))
-        if trusted and self._settings.ignore_trust:
-            yield f"{trust.where}: trust: the signatures of {trusted} are not checked"
-        elif trusted:
-            message = f"trust: signatures are not checked yet, and those of {trusted} are asked for"
-            hint = "moby build --ignore-trust, or LINUXKIT_IGNORE_TRUST=1, builds nevertheless"
-            self._faults.append(SpecError(message, where=trust.where, hint=hint))
+    def _policies_of(self, trust: Trust) -> Policies | None:
+        """Give what ``trust`` and the site's policy ask for, or note what is wrong there."""
+        if self._settings.ignore_trust:
+            trust, self._warnings = without_keyless(trust)
+        with self._noting():
+            return policies(trust, self._settings.trust_policy, self._evidence)
+        return None
 
     def _image(self, text: str, where: str) -> Step | None:
         """Give the step of an image, or note why there is none."""

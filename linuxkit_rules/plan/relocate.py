@@ -19,6 +19,7 @@ from linuxkit_rules.plan.memo import Evidence
 from linuxkit_rules.plan.template import LIBRARY, located
 from linuxkit_rules.spec.linuxkit import Container, File, Kernel, Spec, Volume
 from linuxkit_rules.spec.metadata import metadata
+from linuxkit_rules.spec.trust import Policy, Trust
 
 Part = TypeVar("Part", Kernel, Container, Volume)
 
@@ -41,6 +42,7 @@ def relocated(spec: Spec) -> Spec:
         services=tuple(_part(item, item.place("image")) for item in spec.services),
         volumes=tuple(_part(item, item.where) for item in spec.volumes),
         files=tuple(_file(item) for item in spec.files),
+        trust=_trust(spec.trust),
     )
     return moved if moved == spec else dataclasses.replace(moved, files=_settled(moved.files, spec))
 
@@ -57,6 +59,21 @@ def _settled(files: tuple[File, ...], spec: Spec) -> tuple[File, ...]:
 def _part(part: Part, where: str) -> Part:
     changes: dict[str, Any] = {"image": _image(part.image, part.base, where)} if part.image else {}
     return dataclasses.replace(part, **changes)
+
+
+def _trust(trust: Trust) -> Trust:
+    keys = (
+        _path(text, base, trust.place(f"keys[{index}]"))
+        for index, (text, base) in enumerate(zip(trust.keys, trust.key_bases, strict=True))
+    )
+    return dataclasses.replace(trust, keys=tuple(keys), policy=tuple(map(_policy, trust.policy)))
+
+
+def _policy(policy: Policy) -> Policy:
+    keys = (
+        _path(text, policy.base, policy.place(f"keys[{index}]")) for index, text in enumerate(policy.keys)
+    )
+    return dataclasses.replace(policy, keys=tuple(keys))
 
 
 def _file(file: File) -> File:

@@ -16,9 +16,10 @@ class Settings:
     ``arch`` is amd64 or arm64; segments are packed by ``compression`` at ``level``; Debian packages are
     pinned by the file ``package_lock``; ``layouts`` are OCI image layouts searched, by full reference, before
     any registry; ``home`` is what ``~`` in the ``source:`` of a file stands for; ``decompress_kernel`` takes
-    the kernel out of its compressed image; ``ignore_trust`` makes a warning of what ``trust:`` asks for;
-    ``image_lock`` is the lock of images (None for the one beside the last YAML, if there is one); ``locked``
-    refuses a registry's image that the lock does not name.
+    the kernel out of its compressed image; ``trust_policy`` is the site's policy, which counts beside what
+    YAMLs say; ``ignore_trust`` makes a warning of a YAML's ``trust:`` that names no keys; ``image_lock`` is
+    the lock of images (None for the one beside the last YAML, if there is one); ``locked`` refuses a
+    registry's image that the lock does not name.
     """
 
     arch: str = "amd64"
@@ -29,5 +30,6 @@ class Settings:
     home: Path | None = None
     decompress_kernel: bool = False
     ignore_trust: bool = False
+    trust_policy: Path | None = None
     image_lock: Path | None = None
     locked: bool = False

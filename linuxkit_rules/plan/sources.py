@@ -25,6 +25,7 @@ from linuxkit_rules.plan.graph import Input, LocalFile, Step, inputs
 from linuxkit_rules.plan.memo import Evidence
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.plan.template import LIBRARY, located, missing, resolved
+from linuxkit_rules.plan.trust import Policies
 from linuxkit_rules.spec.component import Component, load_component
 from linuxkit_rules.stages.component import ComponentImage, overlay
 from linuxkit_rules.stages.image import PullImage, resolve
@@ -38,14 +39,19 @@ OWN_LOCK = "packages.lock"
 class Sources:
     """Gives one step for each image, however often it is asked for; notes in ``evidence`` what it reads.
 
-    ``lock`` says what references mean.
+    ``lock`` says what references mean, ``trust`` who must have signed them.
     """
 
     def __init__(
-        self, settings: Settings, evidence: Evidence | None = None, lock: ImageLock = NO_LOCK
+        self,
+        settings: Settings,
+        evidence: Evidence | None = None,
+        lock: ImageLock = NO_LOCK,
+        trust: Policies | None = None,
     ) -> None:
         self._settings = settings
         self._lock_of_images = lock
+        self._trust = trust
         self._evidence = Evidence() if evidence is None else evidence
         self._layouts = [self._searched(path) for path in settings.layouts]
         self._steps: dict[tuple[str, Path], Step] = {}
@@ -112,7 +118,8 @@ class Sources:
         if isinstance(source, LayoutSource):
             self._noted(base / source.directory)
         pinned = self._lock_of_images.find(source) if isinstance(source, Reference) else None
-        found = resolve(source, self._settings.arch, self._layouts, base, pinned)
+        trust = self._trust.requirements(source) if self._trust and isinstance(source, Reference) else ()
+        found = resolve(source, self._settings.arch, self._layouts, base, pinned, trust)
         if self._settings.locked and isinstance(found.stage, PullImage):
             self._check_locked(source, pinned)
         if found.archive and self._evidence.folder(found.archive).is_dir():

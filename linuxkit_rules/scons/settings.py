@@ -38,6 +38,7 @@ DEFAULTS: dict[str, str] = {
     "LINUXKIT_MIRRORS": "",
     "LINUXKIT_CA_FILES": "",
     "LINUXKIT_IMAGE_LAYOUTS": "",
+    "LINUXKIT_TRUST_POLICY": "",
     "LINUXKIT_IGNORE_TRUST": "",
     "LINUXKIT_IMAGE_LOCK": "",
     "LINUXKIT_LOCKED": "",
@@ -64,6 +65,7 @@ def set_defaults(env: Any) -> None:
 def choices_of(env: Any) -> dict[str, Any]:
     """Give the variables that decide bytes, with absolute paths, as a JSON object."""
     lock, image_lock = env["LINUXKIT_PACKAGE_LOCK"], env["LINUXKIT_IMAGE_LOCK"]
+    policy = env["LINUXKIT_TRUST_POLICY"]
     layouts = env["LINUXKIT_IMAGE_LAYOUTS"]
     names = layouts.split(os.pathsep) if isinstance(layouts, str) else layouts
     return {
@@ -73,6 +75,7 @@ def choices_of(env: Any) -> dict[str, Any]:
         "layouts": [str(env.Dir(name).get_abspath()) for name in (env["LINUXKIT_VENDOR"], *names) if name],
         "home": str(Path.home()),
         "decompress_kernel": str(env["LINUXKIT_DECOMPRESS_KERNEL"]) not in ("", "0"),
+        "trust_policy": str(env.File(policy).get_abspath()) if policy else "",
         "ignore_trust": str(env["LINUXKIT_IGNORE_TRUST"]) not in ("", "0", "False"),
         "image_lock": str(env.File(image_lock).get_abspath()) if image_lock else "",
         "locked": is_locked(str(env["LINUXKIT_LOCKED"])),
@@ -92,6 +95,7 @@ def settings_of(choices: Mapping[str, Any]) -> Settings:
         decompress_kernel=choices["decompress_kernel"],
         layouts=tuple(Path(item) for item in choices["layouts"]),
         ignore_trust=choices["ignore_trust"],
+        trust_policy=Path(choices["trust_policy"]) if choices["trust_policy"] else None,
         image_lock=Path(choices["image_lock"]) if choices["image_lock"] else None,
         locked=choices["locked"],
     )

@@ -191,6 +191,12 @@ def unsigned(value: int) -> str | None:
     return None if 0 <= value <= _UINT64 else f"{value} is out of range: 0 to 18446744073709551615"
 
 
+@_shape(minimum=1, maximum=64)
+def threshold(value: int) -> str | None:
+    """A number of keys."""
+    return None if 1 <= value <= 64 else f"{value} is out of range: 1 to 64"
+
+
 @_shape(minimum=-(1 << 63), maximum=(1 << 63) - 1)
 def signed(value: int) -> str | None:
     """A number of 64 bits with sign."""

@@ -1,4 +1,4 @@
-"""Keys that LinuxKit's YAML had in 2017: formats to make (``outputs``), what must be signed (``trust``)."""
+"""A key that LinuxKit's YAML had in 2017: the formats to make (``outputs``)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,6 @@ from linuxkit_rules.spec.yamlfile import Node
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
-    """Whose images must be signed."""
-
-    org: tuple[str, ...] = key((), doc="Organisations all of whose images must be signed.")
-    image: tuple[str, ...] = key((), doc="Images that must be signed.")
-    where: str = hidden("")
-
-
-@dataclass(frozen=True, slots=True)
 class Output:
     """A format that is made where the command names none.
 
@@ -29,11 +20,6 @@ class Output:
 
     format: str = key(doc="A format that `moby build` makes where no --format is given.")
     where: str = hidden("")
-
-
-def read_trust(decoder: Decoder, node: Node, path: str) -> Trust:
-    """Read ``trust``."""
-    return decoder.record(Trust, node, path, where=node.where)
 
 
 def read_outputs(decoder: Decoder, node: Node, path: str) -> tuple[Output, ...]:

@@ -1,4 +1,4 @@
-"""LinuxKit's YAML as frozen dataclasses: kernel, init, containers, files, volumes; and 2017's trust, outputs.
+"""LinuxKit's YAML as frozen dataclasses: kernel, init, containers, files, volumes; and 2017's outputs, trust.
 
 Beside what counts, each part keeps its place for messages (``where``) and its YAML's folder (``base``).
 
@@ -22,7 +22,8 @@ from linuxkit_rules.errors import SpecError
 from linuxkit_rules.spec import checks
 from linuxkit_rules.spec.decode import Decoder, NotedError, hidden, key, keys_of
 from linuxkit_rules.spec.image import ImageConfig
-from linuxkit_rules.spec.legacy import Output, Trust, read_outputs, read_trust
+from linuxkit_rules.spec.legacy import Output, read_outputs
+from linuxkit_rules.spec.trust import Trust, read_trust
 from linuxkit_rules.spec.yamlfile import Node, parse
 
 Kind = Literal["onboot", "onshutdown", "services"]
@@ -251,7 +252,7 @@ class Spec:
         (), read=_volumes, doc="Directories that containers bind by their names. YAMLs are appended."
     )
     trust: Trust = key(
-        Trust(), read=read_trust, doc="Whose images must be signed, as LinuxKit of 2017 had it."
+        Trust(), read=read_trust, doc="Whose images must be signed, and by which keys. YAMLs are appended."
     )
     outputs: tuple[Output, ...] = key(
         (), read=read_outputs, doc="Formats that are made where the command names none. YAMLs are appended."

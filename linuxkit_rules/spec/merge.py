@@ -11,7 +11,7 @@ from pathlib import Path
 
 from linuxkit_rules.errors import ErrorList, LinuxKitError, SpecError, one_line
 from linuxkit_rules.spec.image import ImageConfig
-from linuxkit_rules.spec.legacy import Output, Trust
+from linuxkit_rules.spec.legacy import Output
 from linuxkit_rules.spec.linuxkit import Container, File, Kernel, Spec, Volume, load, normal
 
 
@@ -28,7 +28,7 @@ def merge(specs: Sequence[Spec]) -> Spec:
         values = {name: getattr(merged, name) + getattr(spec, name) for name in lists}
         merged = Spec(
             kernel=_merge_kernel(merged.kernel, spec.kernel),
-            trust=_merge_trust(merged.trust, spec.trust),
+            trust=merged.trust.joined(spec.trust),
             outputs=_merge_outputs(merged.outputs + spec.outputs),
             **values,
         )
@@ -61,12 +61,6 @@ def _merge_kernel(first: Kernel, second: Kernel) -> Kernel:
     if second.image:
         values |= {"where": second.where, "base": second.base}
     return dataclasses.replace(first, **values)
-
-
-def _merge_trust(first: Trust, second: Trust) -> Trust:
-    """Append the lists; the place is that of the YAML which trusts something first."""
-    where = first.where if first != Trust() else second.where
-    return Trust(first.org + second.org, first.image + second.image, where)
 
 
 def _merge_outputs(outputs: Sequence[Output]) -> tuple[Output, ...]:

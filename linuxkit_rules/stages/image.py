@@ -7,6 +7,7 @@ fetch and unpack them once, wherever they come from.
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,17 +19,20 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar, Literal
 
 from linuxkit_rules.digest import Descriptor, Digest
-from linuxkit_rules.errors import FormatError, ImageError, StoreError
+from linuxkit_rules.errors import FormatError, ImageError, SignatureError, StoreError
 from linuxkit_rules.formats.compression import decompressed
 from linuxkit_rules.oci.archive import ArchiveFiles, DockerArchive
 from linuxkit_rules.oci.image import choose, diff_ids, save
-from linuxkit_rules.oci.layout import Layout
+from linuxkit_rules.oci.layout import Layout, LayoutRepository
 from linuxkit_rules.oci.manifest import LAYER, Platform
 from linuxkit_rules.oci.origin import Origin, copy_verified
 from linuxkit_rules.oci.pins import HINT, ImagePin, PinnedImage
 from linuxkit_rules.oci.reference import ArchiveSource, LayoutSource, Reference
+from linuxkit_rules.oci.signature import Place
+from linuxkit_rules.oci.verify import Requirement
 from linuxkit_rules.stages.obtain import document, obtain, store_first
-from linuxkit_rules.stages.stage import Engine, Inputs, Stage
+from linuxkit_rules.stages.stage import WHERE_SET, Engine, Inputs, Stage
+from linuxkit_rules.stages.verify import VerifySignature
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
 
@@ -89,14 +93,57 @@ class FetchLayer(Stage):
 
 @dataclass(frozen=True)
 class ImageStage(Stage):
-    """A stage that brings an image: it knows where the blobs are."""
+    """A stage that brings an image: it knows where the blobs are, and who must have signed it (``trust``)."""
+
+    trust: tuple[Requirement, ...] = field(default=(), kw_only=True, metadata=WHERE_SET)
 
     @abstractmethod
-    def opened(self, inputs: Inputs, work: Engine) -> AbstractContextManager[tuple[Origin, Descriptor]]:
-        """Open the place; give it and the manifest or index that is meant there.
+    def located(self, inputs: Inputs, work: Engine) -> AbstractContextManager[tuple[Origin, Descriptor]]:
+        """Open the place; give it and the manifest or index that is meant there, unverified.
 
         Raises ImageError where there is none, NetworkError where a registry cannot be asked.
         """
+
+    def signatures(self, work: Engine) -> AbstractContextManager[Place]:
+        """Open the place where the image's signatures lie; raise SignatureError where there is none."""
+        raise SignatureError("what is no reference has no signatures", where=self.label())
+
+    @contextmanager
+    def opened(
+        self, inputs: Inputs, work: Engine, platform: Platform | None = None
+    ) -> Iterator[tuple[Origin, Descriptor]]:
+        """Open the place as ``located`` does, after the image has been found signed as it must be.
+
+        Where one ``platform``'s image alone is wanted, its own signature counts as that of the index above.
+        Raises SignatureError too.
+        """
+        with self.located(inputs, work) as (origin, top):
+            for requirement in self.trust:
+                self._verify(requirement, origin, top, platform, work)
+            yield origin, top
+
+    def _verify(
+        self,
+        requirement: Requirement,
+        origin: Origin,
+        top: Descriptor,
+        platform: Platform | None,
+        work: Engine,
+    ) -> None:
+        def verify(image: Descriptor) -> None:
+            stage = VerifySignature(image.digest, requirement, lambda: self.signatures(work), self.label())
+            work.run(stage, {})
+
+        try:
+            verify(top)
+        except SignatureError:
+            below = top if platform is None else choose(origin, top, platform, self.label()).descriptor
+            if below == top:
+                raise
+            with contextlib.suppress(SignatureError):
+                verify(below)
+                return
+            raise
 
 
 @dataclass(frozen=True)
@@ -120,11 +167,12 @@ class PullImage(ImageStage):
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Fetch, verify, normalise; raise ImageError or NetworkError."""
-        with self.opened(inputs, work) as (origin, top):
-            return _bring(origin, top, self.arch, work, self.label(), self.pin)
+        platform = Platform("linux", self.arch)
+        with self.opened(inputs, work, platform) as (origin, top):
+            return _bring(origin, top, platform, work, self.label(), self.pin)
 
     @contextmanager
-    def opened(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
+    def located(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
         """Ask the registry what the reference means, unless a lock has said so."""
         reference = Reference.parse(self.reference)
         registry = partial(work.access.registry, reference)
@@ -134,6 +182,10 @@ class PullImage(ImageStage):
             return
         with registry() as place, store_first(work.store, place.name, lambda: nullcontext(place)) as origin:
             yield origin, place.resolve()
+
+    def signatures(self, work: Engine) -> AbstractContextManager[Place]:
+        """Open the image's repository."""
+        return work.access.registry(Reference.parse(self.reference))
 
 
 @dataclass(frozen=True)
@@ -159,13 +211,18 @@ class LayoutImage(ImageStage):
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Fetch, verify, normalise; raise ImageError or NetworkError."""
-        with self.opened(inputs, work) as (origin, top):
-            return _bring(origin, top, self.arch, work, self.label(), self.pin)
+        platform = Platform("linux", self.arch)
+        with self.opened(inputs, work, platform) as (origin, top):
+            return _bring(origin, top, platform, work, self.label(), self.pin)
 
     @contextmanager
-    def opened(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
+    def located(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
         """Give the layout and the descriptor that its index had."""
         yield Layout.at(self.directory), Descriptor(self.media_type, self.digest, self.size)
+
+    def signatures(self, work: Engine) -> AbstractContextManager[Place]:
+        """Give what the layout has of the image's repository; no registry is asked."""
+        return nullcontext(LayoutRepository(Layout.at(self.directory), Reference.parse(self.reference)))
 
 
 @dataclass(frozen=True)
@@ -185,11 +242,12 @@ class ArchiveImage(ImageStage):
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Fetch, verify, normalise; raise ImageError or NetworkError."""
-        with self.opened(inputs, work) as (origin, top):
-            return _bring(origin, top, self.arch, work, self.label())
+        platform = Platform("linux", self.arch)
+        with self.opened(inputs, work, platform) as (origin, top):
+            return _bring(origin, top, platform, work, self.label())
 
     @contextmanager
-    def opened(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
+    def located(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
         """Index the archive and find the image."""
         (archive,) = inputs["archive"]
         files = ArchiveFiles(work.store, archive, self.file)
@@ -215,12 +273,14 @@ def resolve(
     layouts: Sequence[Layout],
     base: Path,
     pinned: PinnedImage | None = None,
+    trust: tuple[Requirement, ...] = (),
 ) -> Resolved:
     """Say which stage gives the image for Debian's architecture name ``arch``, at planning time.
 
     A reference is looked for in ``layouts`` first, in their order, by its full name, or by the digest that
-    ``pinned`` says that it means; else it comes from its registry.  Relative paths start at ``base``.  Reads
-    indexes of layouts only; raises ImageError where a layout has no such image, or another one than the lock.
+    ``pinned`` says that it means; else it comes from its registry; ``trust`` says who must have signed it.
+    Relative paths start at ``base``.  Reads indexes of layouts only; raises ImageError where a layout has no
+    such image, or another one than the lock.
     """
     if isinstance(source, ArchiveSource):
         stage = ArchiveImage(source.form, source.ref, arch, source.file)
@@ -233,11 +293,11 @@ def resolve(
     for layout in layouts:
         found = layout.find(wanted)
         if found is not None:
-            return Resolved(replace(_layout_image(layout, found, arch, str(source)), pin=pin))
+            return Resolved(replace(_layout_image(layout, found, arch, str(source)), pin=pin, trust=trust))
     if pinned is None:
-        return Resolved(PullImage(str(source), arch))
+        return Resolved(PullImage(str(source), arch, trust=trust))
     _refuse_others(source, pinned, layouts)
-    return Resolved(PullImage(str(source), arch, pinned.top, pin))
+    return Resolved(PullImage(str(source), arch, pinned.top, pin, trust=trust))
 
 
 def _refuse_others(reference: Reference, pinned: PinnedImage, layouts: Sequence[Layout]) -> None:
@@ -254,13 +314,12 @@ def _layout_image(layout: Layout, top: Descriptor, arch: str, reference: str) ->
 
 
 def _bring(
-    origin: Origin, top: Descriptor, arch: str, work: Engine, where: str, pin: ImagePin | None = None
+    origin: Origin, top: Descriptor, platform: Platform, work: Engine, where: str, pin: ImagePin | None = None
 ) -> Result:
-    """Fetch the image for ``linux/<arch>`` below ``top`` and store it in the one form.
+    """Fetch the image for ``platform`` below ``top`` and store it in the one form.
 
     The documents that led to it are kept beside it, so that a lock made later asks for none of them again.
     """
-    platform = Platform("linux", arch)
     chosen = choose(origin, top, platform, where)
     if pin not in (None, chosen.pin):
         raise ImageError("the lock says something else of this image", where=where, hint=HINT)

@@ -11,11 +11,11 @@ import dataclasses
 import enum
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.errors import DamagedError
@@ -48,6 +48,13 @@ class Stage(ABC):
         return value
 
 
+WHERE_SET: Final = {"where_set": True}
+"""Metadata of a parameter that counts only where it is not its default.
+
+Recipes without it keep the keys that they had before there was such a parameter.
+"""
+
+
 def as_json(value: Any) -> Any:
     """Turn a parameter (dataclasses, enums, digests, tuples, bytes …) into a JSON value.
 
@@ -62,13 +69,20 @@ def as_json(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     if dataclasses.is_dataclass(value):
-        names = (item.name for item in dataclasses.fields(value) if item.compare)
-        return {name: as_json(getattr(value, name)) for name in names}
+        return {item.name: as_json(getattr(value, item.name)) for item in _parameters(value)}
     if isinstance(value, Mapping):
         return {str(name): as_json(item) for name, item in value.items()}
     if isinstance(value, Sequence):
         return [as_json(item) for item in value]
     raise TypeError(f"a stage's parameter cannot be {type(value).__name__}")
+
+
+def _parameters(value: Any) -> Iterator[dataclasses.Field[Any]]:
+    """Give the fields of a dataclass that decide bytes."""
+    for item in dataclasses.fields(value):
+        unset = "where_set" in item.metadata and getattr(value, item.name) == item.default
+        if item.compare and not unset:
+            yield item
 
 
 def key(stage: Stage, inputs: Inputs) -> str:

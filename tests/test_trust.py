@@ -1,0 +1,633 @@
+"""``trust:`` and the site's policy: what must be signed is verified before anything of it is used."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import requests
+
+from linuxkit_rules.digest import Descriptor, Digest
+from linuxkit_rules.errors import LinuxKitError, NetworkError, SignatureError
+from linuxkit_rules.oci.image import load
+from linuxkit_rules.oci.layout import REF_NAME, Layout
+from linuxkit_rules.oci.manifest import INDEX, MANIFEST, Member
+from linuxkit_rules.oci.reference import Reference
+from linuxkit_rules.oci.signature import BUNDLE, SIGNATURE_ARTIFACT
+from linuxkit_rules.oci.transport import Network
+from linuxkit_rules.oci.verify import Requirement
+from linuxkit_rules.plan.image import Parts, plan
+from linuxkit_rules.plan.settings import Settings
+from linuxkit_rules.spec.emit import emit
+from linuxkit_rules.spec.linuxkit import loads
+from linuxkit_rules.spec.merge import merge
+from linuxkit_rules.stages.access import Access
+from linuxkit_rules.stages.image import LayoutImage, PullImage, resolve
+from linuxkit_rules.stages.stage import Engine, Event, key
+from linuxkit_rules.stages.verify import VERIFIED
+from linuxkit_rules.stages.whole import WholeImage
+from linuxkit_rules.store.blobs import Store
+from tests.images import AMD64, ARM64, Blobs, tar
+from tests.project import Project
+from tests.servers.fixed import Answer, Fixed, fixed_server
+from tests.servers.pulling import Slept
+from tests.signing import PRIVATE, Layer, Signed, Signer, bundle, manifest, signed, signer, statement
+from tests.tools import tool
+
+US, THEM = signer("us.pub"), signer("them.pub")
+PLAIN = tar(a=b"what is signed" * 1000)
+EVIL = tar(a=b"what is not" * 1000)
+Count = Callable[..., None]
+
+
+# What a policy says.
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with keys."""
+    for pair in (US, THEM):
+        (tmp_path / pair.name).write_bytes(pair.pem)
+    (tmp_path / "private.pem").write_bytes(PRIVATE)
+    return tmp_path
+
+
+def planned(folder: Path, trust: str, site: str | None = None, **changes: object) -> Parts:
+    """Plan a YAML with three images and this ``trust``."""
+    images = ("docker.io/linuxkit/a:1", "redis:7", "reg.example/team/app:1")
+    services = "".join(f"  - {{name: s{index}, image: '{name}'}}\n" for index, name in enumerate(images))
+    (folder / "f.yml").write_text(f"trust: {trust}\nservices:\n{services}")
+    if site is not None:
+        (folder / "site").mkdir(exist_ok=True)
+        (folder / "site" / "policy.yml").write_text(site)
+        changes["trust_policy"] = folder / "site" / "policy.yml"
+    return plan({"f.yml": folder / "f.yml"}, "f", Settings(**changes))  # type: ignore[arg-type]
+
+
+def asked(parts: Parts) -> dict[str, tuple[Requirement, ...]]:
+    """What is asked of each image."""
+    found = {}
+    for step in parts.segments:
+        for item in step.inputs:
+            stage = getattr(item.source, "stage", None)
+            if isinstance(stage, PullImage):
+                found[stage.reference] = stage.trust
+    return found
+
+
+LINUXKIT, REDIS, APP = "docker.io/linuxkit/a:1", "docker.io/library/redis:7", "reg.example/team/app:1"
+
+
+def test_organisations_and_images_of_2017(folder: Path) -> None:
+    found = asked(planned(folder, "{org: [linuxkit], image: [redis], keys: [us.pub]}"))
+    assert found[LINUXKIT] == (Requirement((US.key,), 1, "docker.io/linuxkit/a"),)
+    assert found[REDIS] == (Requirement((US.key,), 1, "docker.io/library/redis"),)
+    assert found[APP] == ()
+
+
+def test_entries_add_up(folder: Path) -> None:
+    trust = (
+        "{keys: [us.pub], policy: [{images: ['reg.example/**']},"
+        " {images: ['reg.example/team/*'], keys: [us.pub, them.pub], threshold: 2, identity: any}]}"
+    )
+    found = asked(planned(folder, trust))
+    both = Requirement((US.key, THEM.key), 2, "")
+    assert found[APP] == (Requirement((US.key,), 1, "reg.example/team/app"), both)
+    assert found[LINUXKIT] == found[REDIS] == ()
+
+
+def test_the_site_s_policy_is_not_weakened_by_a_yaml(folder: Path) -> None:
+    site = "policy: [{images: ['**'], keys: [../them.pub]}]"
+    own = "{policy: [{images: ['**'], type: accept}, {images: ['reg.example/**'], keys: [us.pub]}]}"
+    found = asked(planned(folder, own, site, ignore_trust=True))
+    assert [[key.name for item in found[name] for key in item.keys] for name in (REDIS, APP)] == [
+        ["../them.pub"],
+        ["us.pub", "../them.pub"],
+    ]
+
+
+REJECT = "{default: reject, policy: [{images: ['docker.io/**'], type: accept}]}"
+
+
+def test_every_image_of_a_yaml_is_meant(folder: Path) -> None:
+    """A pattern that refuses all is told of the kernel, of init, of containers and of volumes."""
+    (folder / "f.yml").write_text(
+        "trust: {policy: [{images: ['**'], type: reject}]}\n"
+        "kernel: {image: 'k:1'}\ninit: ['i:1', '@pkg:init']\nonboot: [{name: b, image: 'b:1'}]\n"
+        "services: [{name: s, image: 's:1'}]\nonshutdown: [{name: d, image: 'd:1'}]\n"
+        "volumes: [{name: v, image: 'v:1'}, {name: o, image: 'o:1', format: oci}]\n"
+    )
+    with pytest.raises(LinuxKitError) as caught:
+        plan({"f.yml": folder / "f.yml"}, "f", Settings())
+    told = {line.split("library/")[1][0] for line in str(caught.value).splitlines()}
+    assert told == set("kibsdvo")
+
+
+def test_default_reject_is_each_policy_s_own(folder: Path) -> None:
+    for own, site in ((REJECT, None), ("{policy: [{images: ['**'], type: accept}]}", REJECT[1:-1])):
+        with pytest.raises(LinuxKitError, match="reg.example/team/app:1 is named by no entry") as caught:
+            planned(folder, own, site and site.replace(", policy", "\npolicy"))
+        assert (caught.value.where or "").startswith("f.yml:5:")
+        assert "default: reject" in str(caught.value)
+    with pytest.raises(LinuxKitError, match="docker.io/library/redis:7 is refused"):
+        planned(folder, "{policy: [{images: ['docker.io/library/**'], type: reject}]}")
+
+
+def test_patterns_that_match_nothing_are_warned_of(folder: Path) -> None:
+    site = "policy: [{images: ['other.example/**'], keys: [../us.pub]}]"
+    trust = "{keys: [us.pub], org: [linuxkit, linuxkti], policy: [{images: ['reg.example/*', '**']}]}"
+    assert planned(folder, trust, site).warnings == (
+        "f.yml:1:41: trust: no image here is docker.io/linuxkti/**",
+        "f.yml:1:71: trust: no image here is reg.example/*",
+    )
+
+
+@pytest.mark.parametrize(
+    ("trust", "fault"),
+    [
+        ("{org: [a]}", "f.yml:1:8: trust: a must be signed, but no keys are named (keys: [cosign.pub]"),
+        ("{image: [a], policy: []}", "f.yml:1:8: trust: a must be signed, but no keys"),
+        ("{keys: [us.pub]}", "f.yml:1:8: trust: keys are named, but no images that they sign"),
+        ("{org: [a], keys: [no.pub]}", "f.yml:1:26: trust: there is no key file 'no.pub'"),
+        ("{org: [a], keys: [.]}", "f.yml:1:26: trust: there is no key file '.'"),
+        ("{org: [a], keys: [f.yml]}", "f.yml:1:26: trust: the key file 'f.yml' holds no public key"),
+        (
+            "{org: [a], keys: [private.pem]}",
+            "f.yml:1:26: trust: the key file 'private.pem' holds a private key",
+        ),
+        ("{policy: [{images: [a.b/c]}]}", "f.yml:1:18: trust: no keys are named"),
+        ("{policy: [{images: [], keys: [us.pub]}]}", "f.yml:1:27: trust: no images are named"),
+        ("{policy: [{images: [redis], keys: [us.pub]}]}", "f.yml:1:28: trust: 'redis' is no full name"),
+        ("{policy: [{images: [''], keys: [us.pub]}]}", "f.yml:1:28: trust.policy[0].images[0]"),
+        ("{org: [''], keys: [us.pub]}", "f.yml:1:15: trust: 'docker.io//**' is no full name"),
+        ("{image: [A], keys: [us.pub]}", "f.yml:1:17: trust: 'A' is not an image reference"),
+        (
+            "{policy: [{images: ['**'], keys: [us.pub, us.pub], threshold: 2}]}",
+            "f.yml:1:70: trust: 2 keys must have signed, and 1 are named",
+        ),
+        (
+            "{policy: [{images: ['**'], keys: [us.pub], threshold: 0}]}",
+            "f.yml:1:62: trust.policy[0].threshold",
+        ),
+        (
+            "{policy: [{images: ['**'], keys: [us.pub], type: accept}]}",
+            "f.yml:1:41: trust: keys have no meaning with type: accept",
+        ),
+        ("{policy: [{images: ['**'], kind: x}]}", "f.yml:1:35: trust.policy[0]: unknown key 'kind'"),
+        ("{default: deny}", "f.yml:1:18: trust.default: must be one of accept, reject"),
+    ],
+)
+def test_faults_are_told_with_their_place(folder: Path, trust: str, fault: str) -> None:
+    with pytest.raises(LinuxKitError) as caught:
+        planned(folder, trust)
+    assert fault in str(caught.value)
+    assert "ENCRYPTED" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("site", "fault"),
+    [
+        ("org: [a]", "policy.yml:1:1: trust: a must be signed, but no keys are named"),
+        ("policy: 7", "policy.yml:1:9: policy: must be a list"),
+        ("trust: {}", "policy.yml:1:1: unknown key 'trust'"),
+        ("", "policy.yml:1:1: the document is empty"),
+        ("org: [a]\nkeys: [us.pub]", "policy.yml:2:8: trust: there is no key file 'us.pub'"),
+    ],
+)
+def test_faults_of_the_site_s_policy(folder: Path, site: str, fault: str) -> None:
+    """Its paths count from its folder; --ignore-trust is not for it."""
+    with pytest.raises(LinuxKitError) as caught:
+        planned(folder, "{}", site, ignore_trust=True)
+    assert fault in str(caught.value)
+
+
+def test_a_site_s_policy_that_is_not_there(folder: Path) -> None:
+    with pytest.raises(LinuxKitError, match="no.yml: there is no trust policy"):
+        planned(folder, "{}", trust_policy=folder / "no.yml")
+
+
+def test_yamls_are_merged_with_the_places_and_folders_of_their_keys(folder: Path) -> None:
+    first = loads("trust: {org: [a], keys: [x.pub]}\n", "1.yml", "one")
+    second = loads(
+        "trust:\n  org: [b]\n  keys: [y.pub]\n  default: reject\n  policy:\n  - images: ['**']\n",
+        "2.yml",
+        "two",
+    )
+    trust = merge([loads("{}", "0.yml"), first, second]).trust
+    assert trust.key_bases == ("one", "two")
+    assert [trust.place(f"keys[{index}]") for index in (0, 1)] == ["1.yml:1:26", "2.yml:3:10"]
+    assert [trust.place(f"org[{index}]") for index in (0, 1)] == ["1.yml:1:15", "2.yml:2:9"]
+    assert (trust.where, trust.default, trust.policy[0].where) == ("1.yml:1:8", "reject", "2.yml:6:5")
+
+
+def test_a_policy_is_written_as_it_is_read() -> None:
+    text = (
+        "trust:\n  org:\n  - a\n  keys:\n  - x.pub\n  policy:\n  - images:\n    - '**'\n    threshold: 2\n"
+        "    identity: any\n  default: reject\n"
+    )
+    assert emit(loads(text, "f.yml")) == text
+
+
+# What a stage does.
+
+
+def image(reference: str, layer: bytes = PLAIN) -> Signed:
+    blobs = Blobs()
+    return Signed(reference, blobs.image([layer]), blobs)
+
+
+def trusting(made: Signed, by: object = US, **changes: object) -> tuple[Requirement, ...]:
+    wanted = Requirement((US.key,), 1, Reference.parse(made.name).repository)
+    return (dataclasses.replace(wanted, **changes),)  # type: ignore[arg-type]
+
+
+def events(tmp_path: Path, **access: object) -> tuple[Engine, list[Event]]:
+    found: list[Event] = []
+    network = Network(pauses=Slept().pauses())
+    return Engine(Store(tmp_path / "store"), found.append, Access(network=network, **access)), found  # type: ignore[arg-type]
+
+
+def serve(hostile: Fixed, made: Signed) -> None:
+    """Answer for the image and what may be its signatures as a registry with the referrers API."""
+    base = f"/v2/{Reference.parse(made.name).path}"
+    for digest, data in made.blobs.data.items():
+        hostile.answers[f"{base}/blobs/{digest}"] = (200, {}, data)
+    named = [(made.image, made.name.rpartition(":")[2])]
+    referring = []
+    for item, names in made.members:
+        if REF_NAME in names:
+            named.append((item, names[REF_NAME].rpartition(":")[2]))
+        else:
+            document = json.loads(made.blobs.data[item.digest])
+            referring.append({**item.to_json(), "artifactType": document["artifactType"]})
+        named.append((item, str(item.digest)))
+    for item, name in [*named, (made.image, str(made.image.digest))]:
+        answer = (200, {"Content-Type": item.media_type}, made.blobs.data[item.digest])
+        hostile.answers[f"{base}/manifests/{name}"] = answer
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": referring}
+    answer = (200, {"Content-Type": INDEX}, json.dumps(index).encode())
+    hostile.answers[f"{base}/referrers/{made.image.digest}"] = answer
+
+
+@pytest.fixture
+def hostile() -> Iterator[Fixed]:
+    with fixed_server() as server:
+        yield server
+
+
+def blobs_asked(hostile: Fixed, made: Signed) -> list[str]:
+    """The image's own blobs that were asked for."""
+    own = {str(digest) for digest in made.layers()}
+    return [path for path, _ in hostile.asked if path.rpartition("/")[2] in own]
+
+
+def test_a_signed_image_is_brought_and_its_evidence_kept(tmp_path: Path, hostile: Fixed) -> None:
+    made = image(f"{hostile.host}/a/b:1")
+    made.tagged(signed(made.image.digest, made.repository, US))
+    serve(hostile, made)
+    engine, seen = events(tmp_path)
+    stage = PullImage(made.name, "amd64", trust=trusting(made))
+    result = engine.run(stage, {})
+    (layer,) = load(engine.store, result.output).layers
+    assert engine.store.read(layer.digest) == PLAIN
+    assert [event.stage for event in seen] == ["pull-image", "verify-signature", "fetch-layer"]
+    assert not [path for path, _ in hostile.asked if "/referrers/" in path], "the tag was enough"
+    entries = [json.loads(path.read_text()) for path in (engine.store.root / "entries").iterdir()]
+    (verified,) = [entry for entry in entries if entry["output"]["mediaType"] == VERIFIED]
+    assert len(verified["refers"]) == 2
+
+    offline, again = events(tmp_path, offline=True)
+    assert offline.run(stage, {}) == result
+    assert [(event.how, event.stage) for event in again] == [("hit", "pull-image")]
+
+
+@pytest.mark.parametrize("kind", [SIGNATURE_ARTIFACT, BUNDLE])
+def test_the_referrers_api(tmp_path: Path, hostile: Fixed, kind: str) -> None:
+    made = image(f"{hostile.host}/a/b:1")
+    layer = signed(made.image.digest, made.repository, US)
+    if kind == BUNDLE:
+        layer = Layer(bundle(statement(made.image.digest), US), {}, BUNDLE)
+    made.referring(layer, kind=kind)
+    serve(hostile, made)
+    engine, _ = events(tmp_path)
+    engine.run(PullImage(made.name, "amd64", trust=trusting(made, repository="")), {})
+    assert [path for path, _ in hostile.asked if "/referrers/" in path]
+
+
+def test_a_bad_tag_does_not_hide_a_good_referrer(tmp_path: Path, hostile: Fixed) -> None:
+    made = image(f"{hostile.host}/a/b:1")
+    made.tagged(signed(made.image.digest, made.repository, THEM))
+    made.referring(signed(made.image.digest, made.repository, US))
+    serve(hostile, made)
+    events(tmp_path)[0].run(PullImage(made.name, "amd64", trust=trusting(made)), {})
+
+
+def test_nothing_of_an_unsigned_image_is_asked_for(tmp_path: Path, hostile: Fixed, count: Count) -> None:
+    """Neither is what an earlier build without a policy brought."""
+    made = image(f"{hostile.host}/a/b:1")
+    serve(hostile, made)
+    engine, _ = events(tmp_path)
+    stage = PullImage(made.name, "amd64", trust=trusting(made))
+    with pytest.raises(SignatureError, match="is not signed by us.pub: it has no signatures") as caught:
+        engine.run(stage, {})
+    assert (caught.value.where, blobs_asked(hostile, made)) == (made.name, [])
+    assert not list((engine.store.root / "blobs" / "sha256").glob("*"))
+    engine.run(PullImage(made.name, "amd64"), {})
+    with pytest.raises(SignatureError):
+        engine.run(stage, {})
+    count("bad signatures refused")
+
+
+def test_a_server_in_trouble_is_no_server_without_signatures(tmp_path: Path, hostile: Fixed) -> None:
+    made = image(f"{hostile.host}/a/b:1")
+    made.tagged(signed(made.image.digest, made.repository, US))
+    serve(hostile, made)
+    for part in (made.tag, "/referrers/"):
+        hostile.hook = lambda path, headers, part=part: (500, {}, b"") if part in path else None
+        if part != made.tag:
+            hostile.answers.pop(f"/v2/a/b/manifests/{made.tag}")
+        with pytest.raises(NetworkError, match="status 500"):
+            events(tmp_path)[0].run(PullImage(made.name, "amd64", trust=trusting(made)), {})
+        assert blobs_asked(hostile, made) == []
+
+
+def test_a_tag_that_moves_after_the_verification(tmp_path: Path, hostile: Fixed) -> None:
+    """The digest that was verified is the one that is used."""
+    made, evil = image(f"{hostile.host}/a/b:1"), image(f"{hostile.host}/a/b:1", EVIL)
+    made.tagged(signed(made.image.digest, made.repository, US))
+    serve(hostile, evil)
+    serve(hostile, made)
+    moved: Answer = (200, {"Content-Type": MANIFEST}, evil.blobs.data[evil.image.digest])
+
+    def hook(path: str, headers: Mapping[str, str]) -> Answer | None:
+        times = [asked for asked, _ in hostile.asked].count("/v2/a/b/manifests/1")
+        return moved if path.endswith("/manifests/1") and times > 1 else None
+
+    hostile.hook = hook
+    engine, _ = events(tmp_path)
+    result = engine.run(PullImage(made.name, "amd64", trust=trusting(made)), {})
+    (layer,) = load(engine.store, result.output).layers
+    assert engine.store.read(layer.digest) == PLAIN
+    other = PullImage(f"{made.name}", "arm64", trust=trusting(made))
+    with pytest.raises(SignatureError, match=str(evil.image.digest)):
+        engine.run(other, {})
+
+
+def test_recipes_without_trust_keep_their_keys() -> None:
+    stage = PullImage("a.b/c:1", "amd64")
+    assert stage.parameters() == {"reference": "a.b/c:1", "arch": "amd64"}
+    assert "trust" not in json.dumps(WholeImage(stage).parameters())
+    wanted = [Requirement((US.key,)), Requirement((THEM.key,)), Requirement((US.key,), 1, "a.b/c")]
+    trusting = [dataclasses.replace(stage, trust=(item,)) for item in wanted]
+    stages = [stage, *trusting, *(WholeImage(item) for item in (stage, *trusting))]
+    assert len({key(item, {}) for item in stages}) == len(stages)
+
+
+def indexed(name: str) -> tuple[Signed, Descriptor]:
+    """An index, and the image for amd64 in it."""
+    blobs = Blobs()
+    below = blobs.image([PLAIN])
+    index = blobs.index(Member(blobs.image([EVIL], platform=ARM64), ARM64), Member(below, AMD64))
+    return Signed(name, index, blobs), below
+
+
+def in_layout(made: Signed, folder: Path, trust: tuple[Requirement, ...]) -> LayoutImage:
+    source, layouts = Reference.parse(made.name), [Layout.at(made.write(folder))]
+    stage = resolve(source, "amd64", layouts, folder, trust).stage
+    assert isinstance(stage, LayoutImage)
+    return stage
+
+
+def test_an_index_s_signature_covers_its_images(tmp_path: Path) -> None:
+    made, _ = indexed("reg.example/a/b:1")
+    made.tagged(signed(made.image.digest, made.repository, US))
+    stage = in_layout(made, tmp_path / "layout", trusting(made))
+    events(tmp_path, offline=True)[0].run(stage, {})
+    events(tmp_path, offline=True)[0].run(WholeImage(stage), {})
+
+
+def test_the_image_s_own_signature_is_enough_for_one_platform(tmp_path: Path) -> None:
+    made, below = indexed("reg.example/a/b:1")
+    made.tagged(signed(below.digest, made.repository, US), image=below.digest)
+    stage = in_layout(made, tmp_path / "layout", trusting(made))
+    engine, _ = events(tmp_path, offline=True)
+    engine.run(stage, {})
+    with pytest.raises(SignatureError, match=str(made.image.digest)):
+        engine.run(dataclasses.replace(stage, arch="arm64"), {})
+    with pytest.raises(SignatureError, match=str(made.image.digest)):
+        engine.run(WholeImage(stage), {})
+
+
+def test_a_layout_without_signatures_asks_no_registry(tmp_path: Path, hostile: Fixed) -> None:
+    made = image(f"{hostile.host}/a/b:1")
+    stage = in_layout(made, tmp_path / "layout", trusting(made))
+    with pytest.raises(SignatureError, match="it has no signatures"):
+        events(tmp_path)[0].run(stage, {})
+    assert hostile.asked == []
+
+
+def test_one_image_under_two_names_is_signed_for_one(tmp_path: Path) -> None:
+    """What was verified under one name is not taken from memory under another."""
+    first = image("reg.example/a/b:1")
+    second = Signed("reg.example/c/d:1", first.image, first.blobs)
+    layer = signed(first.image.digest, first.repository, US)
+    first.tagged(layer)
+    second.tagged(layer)
+    engine, _ = events(tmp_path, offline=True)
+    engine.run(in_layout(first, tmp_path / "1", trusting(first)), {})
+    with pytest.raises(SignatureError, match="is for reg.example/a/b"):
+        engine.run(in_layout(second, tmp_path / "2", trusting(second)), {})
+
+
+# What a user sees, with real tools.
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    made = Project.make(tmp_path_factory.mktemp("trust") / "project")
+    (made.root / "us.pub").write_bytes(US.pem)
+    (made.root / "them.pub").write_bytes(THEM.pem)
+    return made
+
+
+@contextlib.contextmanager
+def before(registry: str) -> Iterator[Fixed]:
+    """A server that passes on what is asked, and keeps it."""
+    with fixed_server() as proxy:
+
+        def hook(path: str, headers: Mapping[str, str]) -> Answer:
+            kept = {name: headers[name] for name in ("Accept",) if name in headers}
+            answer = requests.get(f"http://{registry}{path}", headers=kept, timeout=60)
+            return (
+                answer.status_code,
+                {"Content-Type": answer.headers.get("Content-Type", "")},
+                answer.content,
+            )
+
+        proxy.hook = hook
+        yield proxy
+
+
+def copied(project: Project, registry: str, name: str) -> Descriptor:
+    """Push the project's image ``app`` with skopeo; give its manifest."""
+    line = [
+        *tool("skopeo", "usr/bin/skopeo"),
+        *("--insecure-policy", "copy", "-q", "--dest-tls-verify=false"),
+        f"oci:{project.root / 'layout'}:docker.io/test/app:1",
+        f"docker://{registry}/{name}:1",
+    ]
+    result = subprocess.run(line, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    address = f"http://{registry}/v2/{name}/manifests/1"
+    answer = requests.get(address, headers={"Accept": MANIFEST}, timeout=60)
+    return Descriptor(MANIFEST, Digest.of(answer.content), len(answer.content))
+
+
+def attached(registry: str, name: str, *layers: Layer, subject: Descriptor | None = None) -> Descriptor:
+    """Push a manifest with signatures, under its digest; give it."""
+    blobs = Blobs()
+    found = manifest(blobs, list(layers), subject, SIGNATURE_ARTIFACT if subject else "")
+    for digest, data in blobs.data.items():
+        if digest != found.digest:
+            upload(registry, name, data)
+    put(registry, name, str(found.digest), blobs.data[found.digest], MANIFEST)
+    return found
+
+
+def tagged(registry: str, name: str, image: Descriptor, layer: Layer) -> None:
+    """Push a signature as cosign does."""
+    found = attached(registry, name, layer)
+    answer = requests.get(
+        f"http://{registry}/v2/{name}/manifests/{found.digest}", headers={"Accept": MANIFEST}, timeout=60
+    )
+    put(registry, name, f"sha256-{image.digest.hex}.sig", answer.content, MANIFEST)
+
+
+def moby(project: Project, *arguments: str, status: int = 0, **environment: str) -> str:
+    command = [sys.executable, "-m", "linuxkit_rules", "build", "--format=tar", *arguments]
+    result = subprocess.run(
+        command,
+        cwd=project.root,
+        env={**project.environment(), "LINUXKIT_IMAGE_LAYOUTS": "", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert result.returncode == status, result.stdout
+    assert "Traceback" not in result.stdout
+    return result.stdout
+
+
+def yml(project: Project, name: str, trust: str) -> None:
+    text = f"trust: {trust}\nservices:\n  - name: app\n    image: {name}\n    command: [/app]\n"
+    (project.root / "app.yml").write_text(text)
+
+
+def test_what_is_signed_builds_and_what_is_not_stops(project: Project, registry: str, count: Count) -> None:
+    policy = "{policy: [{images: ['127.0.0.1:*/trust/**'], keys: [us.pub]}]}"
+    by: dict[str, Signer | None] = {"us": US, "them": THEM, "nobody": None}
+    with before(registry) as proxy:
+        for name, pair in by.items():
+            pushed = copied(project, registry, f"trust/{name}")
+            if pair:
+                layer = signed(pushed.digest, f"{proxy.host}/trust/{name}", pair)
+                tagged(registry, f"trust/{name}", pushed, layer)
+        yml(project, f"{proxy.host}/trust/us:1", policy)
+        assert f"verify-signature {proxy.host}/trust/us:1 us.pub" in moby(project, "app.yml")
+        built = (project.root / "app.tar").read_bytes()
+        again = moby(project, "app.yml", LINUXKIT_OFFLINE="1", PYTHONPROFILEIMPORTTIME="1")
+        assert "is up to date" in again
+        assert "linuxkit_rules.scons" in again
+        assert "cryptography" not in again, "nothing is to be verified"
+
+        for name, reason, payloads in (
+            ("them", "1 signature is by another key", 1),
+            ("nobody", "it has no signatures", 0),
+        ):
+            proxy.asked.clear()
+            yml(project, f"{proxy.host}/trust/{name}:1", policy)
+            printed = moby(project, "app.yml", status=1)
+            assert f"app.yml:4:12: {proxy.host}/trust/{name}:1: sha256:" in printed
+            assert f"is not signed by us.pub: {reason}" in printed
+            assert (project.root / "app.tar").read_bytes() == built
+            blobs = [path for path, _ in proxy.asked if "/blobs/" in path]
+            assert len(blobs) == payloads, "no blob is asked for but a signature's payload"
+            count("bad signatures refused")
+
+
+def test_the_site_s_policy_of_option_and_variable(project: Project, registry: str) -> None:
+    pushed = copied(project, registry, "site/app")
+    tagged(registry, "site/app", pushed, signed(pushed.digest, f"{registry}/site/app", US))
+    yml(project, f"{registry}/site/app:1", "{policy: [{images: ['**'], type: accept}]}")
+    for name in ("us", "them"):
+        (project.root / f"{name}.yml").write_text(f"policy: [{{images: ['**'], keys: [{name}.pub]}}]\n")
+    moby(project, "--trust-policy=us.yml", "app.yml")
+    assert "is not signed by them.pub" in moby(project, "--trust-policy=them.yml", "app.yml", status=1)
+    printed = moby(project, "app.yml", status=1, LINUXKIT_TRUST_POLICY="them.yml")
+    assert "is not signed by them.pub" in printed
+    assert "--trust-policy: there is no such file" in moby(project, "--trust-policy=no", "app.yml", status=1)
+    moby(project, "app.yml")
+
+
+def test_a_key_that_changes_is_seen(project: Project, registry: str) -> None:
+    """The plan is not taken from memory, and the image is verified anew."""
+    pushed = copied(project, registry, "rotate/app")
+    tagged(registry, "rotate/app", pushed, signed(pushed.digest, f"{registry}/rotate/app", US))
+    yml(
+        project,
+        f"{registry}/rotate/app:1",
+        "{image: [XX], keys: [k.pub]}".replace("XX", f"{registry}/rotate/app"),
+    )
+    (project.root / "k.pub").write_bytes(US.pem)
+    moby(project, "app.yml")
+    assert "is up to date" in moby(project, "app.yml")
+    (project.root / "k.pub").write_bytes(THEM.pem)
+    assert "is not signed by k.pub: 1 signature is by another key" in moby(project, "app.yml", status=1)
+
+
+def test_the_tag_of_referrers_where_the_registry_knows_no_more(
+    project: Project, registry: str, tmp_path: Path
+) -> None:
+    """Docker's registry 2.8 has no referrers API: clients keep the list under a tag."""
+    pushed, name = copied(project, registry, "trust/old"), f"{registry}/trust/old"
+    found = attached(registry, "trust/old", signed(pushed.digest, name, US), subject=pushed)
+    listed = {**found.to_json(), "artifactType": SIGNATURE_ARTIFACT}
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [listed]}
+    put(registry, "trust/old", f"sha256-{pushed.digest.hex}", json.dumps(index).encode(), INDEX)
+    stage = PullImage(f"{name}:1", "amd64", trust=(Requirement((US.key,), 1, name),))
+    events(tmp_path)[0].run(stage, {})
+
+
+def upload(registry: str, repository: str, data: bytes) -> None:
+    begun = requests.post(f"http://{registry}/v2/{repository}/blobs/uploads/", timeout=60)
+    done = requests.put(
+        begun.headers["Location"], params={"digest": str(Digest.of(data))}, data=data, timeout=60
+    )
+    done.raise_for_status()
+
+
+def put(registry: str, repository: str, name: str, data: bytes, media_type: str) -> None:
+    requests.put(
+        f"http://{registry}/v2/{repository}/manifests/{name}",
+        data=data,
+        headers={"Content-Type": media_type},
+        timeout=60,
+    ).raise_for_status()
+
+
+def test_what_is_printed_names_the_keys_from_here(project: Project) -> None:
+    (project.root / "sub").mkdir(exist_ok=True)
+    (project.root / "sub" / "k.pub").write_bytes(US.pem)
+    (project.root / "sub" / "s.yml").write_text(
+        "trust: {org: [test], keys: [k.pub], policy: [{images: ['docker.io/test/*'], keys: [../us.pub]}]}\n"
+        "init: ['test/init:1']\n"
+    )
+    printed = moby(project, "--dry-run", "sub/s.yml")
+    keys = loads(printed, "printed").trust
+    assert (keys.keys, keys.policy[0].keys) == (("sub/k.pub",), ("us.pub",))
