@@ -399,7 +399,7 @@ def indexed(name: str) -> tuple[Signed, Descriptor]:
 
 def in_layout(made: Signed, folder: Path, trust: tuple[Requirement, ...]) -> LayoutImage:
     source, layouts = Reference.parse(made.name), [Layout.at(made.write(folder))]
-    stage = resolve(source, "amd64", layouts, folder, trust).stage
+    stage = resolve(source, "amd64", layouts, folder, trust=trust).stage
     assert isinstance(stage, LayoutImage)
     return stage
 

@@ -155,11 +155,11 @@ class PullImage(ImageStage):
     """
 
     name: ClassVar[str] = "pull-image"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 1
     reference: str
     arch: str
-    top: Descriptor | None = None
-    pin: ImagePin | None = None
+    top: Descriptor | None = field(default=None, metadata=WHERE_SET)
+    pin: ImagePin | None = field(default=None, metadata=WHERE_SET)
 
     def label(self) -> str:
         """What is fetched."""
@@ -203,7 +203,7 @@ class LayoutImage(ImageStage):
     arch: str
     directory: Path = field(compare=False)
     reference: str = field(default="", compare=False)
-    pin: ImagePin | None = None
+    pin: ImagePin | None = field(default=None, metadata=WHERE_SET)
 
     def label(self) -> str:
         """What is fetched."""
