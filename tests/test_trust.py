@@ -631,3 +631,36 @@ def test_what_is_printed_names_the_keys_from_here(project: Project) -> None:
     printed = moby(project, "--dry-run", "sub/s.yml")
     keys = loads(printed, "printed").trust
     assert (keys.keys, keys.policy[0].keys) == (("sub/k.pub",), ("us.pub",))
+
+
+def test_what_is_vendored_has_its_signatures(project: Project, registry: str) -> None:
+    """Signed images build from the folder alone; the same folder without the signatures does not do."""
+    name = f"{registry}/trust/vendored"
+    pushed = copied(project, registry, "trust/vendored")
+    tagged(registry, "trust/vendored", pushed, signed(pushed.digest, name, US))
+    yml(project, f"{name}:1", f"{{policy: [{{images: ['{name}'], keys: [us.pub]}}]}}")
+    command = [sys.executable, "-m", "linuxkit_rules", "vendor", "--format=tar", "vendored", "app.yml"]
+    environment = {**project.environment(), "LINUXKIT_IMAGE_LAYOUTS": ""}
+    subprocess.run(command, cwd=project.root, env=environment, check=True)
+    empty = {"LINUXKIT_STORE": str(project.root / "empty")}
+    moby(project, "--offline", "--vendor=vendored", "app.yml", **empty)
+    index = project.root / "vendored" / "index.json"
+    value = json.loads(index.read_text())
+    assert len(value["manifests"]) == 2
+    value["manifests"] = [item for item in value["manifests"] if "sha256-" not in json.dumps(item)]
+    index.write_text(json.dumps(value))
+    others = {"LINUXKIT_STORE": str(project.root / "another")}
+    printed = moby(project, "--offline", "--vendor=vendored", "app.yml", status=1, **others)
+    assert "is not signed by us.pub: it has no signatures" in printed
+
+
+def test_nothing_unsigned_is_vendored(project: Project, registry: str) -> None:
+    copied(project, registry, "trust/unsigned")
+    name = f"{registry}/trust/unsigned"
+    yml(project, f"{name}:1", f"{{policy: [{{images: ['{name}'], keys: [us.pub]}}]}}")
+    command = [sys.executable, "-m", "linuxkit_rules", "vendor", "--format=tar", "refused", "app.yml"]
+    environment = {**project.environment(), "LINUXKIT_IMAGE_LAYOUTS": ""}
+    result = subprocess.run(command, cwd=project.root, env=environment, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "app.yml:4:12: " in result.stderr
+    assert not (project.root / "refused" / "index.json").exists()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from linuxkit_rules.debian.lock import Pin
@@ -16,8 +16,10 @@ from linuxkit_rules.digest import Descriptor, canonical_json
 from linuxkit_rules.errors import ImageError, StoreError
 from linuxkit_rules.formats.entry import Slice
 from linuxkit_rules.oci.layout import REF_NAME, Layout
-from linuxkit_rules.oci.manifest import Index, Member, Platform
+from linuxkit_rules.oci.manifest import INDEXES, MANIFESTS, Index, Member, Platform
+from linuxkit_rules.oci.origin import copy_verified
 from linuxkit_rules.oci.reference import Reference, parse_source
+from linuxkit_rules.oci.signature import artefacts
 from linuxkit_rules.plan.graph import Step, blamed
 from linuxkit_rules.plan.written import replacing
 from linuxkit_rules.stages.access import PACKAGES
@@ -75,10 +77,12 @@ def vendor(want: Wanted, folder: Path, engine: Engine) -> None:
         _copy(engine, Descriptor(OCTET_STREAM, pin.digest, pin.size), _package(folder, pin))
     for reference, stage, step in want.images:
         with blamed(step):
-            top, found = read_whole(engine.run(stage, {}, step.name).output, engine.store)
+            top, found = read_whole(_whole(stage, step, engine), engine.store)
         for blob in found:
             _copy(engine, blob, blobs / blob.digest.hex)
         members[str(reference)] = Member(top, None, {REF_NAME: str(reference)})
+        with blamed(step):
+            members |= _signatures(stage, reference, found, blobs, engine)
     index = Index(tuple(member for _, member in sorted(members.items())))
     _put(folder / "oci-layout", canonical_json({"imageLayoutVersion": "1.0.0"}))
     _put(folder / "index.json", index.to_bytes())
@@ -102,6 +106,35 @@ def _reference(stage: Stage | None) -> Reference | None:
         return None
     source = parse_source(stage.reference)
     return source if isinstance(source, Reference) else None
+
+
+def _whole(stage: WholeImage, step: Step, engine: Engine) -> Descriptor:
+    """Bring an image whole; of one platform's, its own signature is enough, as when it is built."""
+    source = stage.source
+    if step.stage is not stage and isinstance(source, ImageStage) and source.trust:
+        with source.opened({}, engine, stage.platforms[0]):
+            stage = replace(stage, source=replace(source, trust=()))
+    return engine.run(stage, {}, step.name).output
+
+
+def _signatures(
+    stage: WholeImage, reference: Reference, found: Iterable[Descriptor], blobs: Path, engine: Engine
+) -> dict[str, Member]:
+    """Write what may sign the image, if it must be signed, to ``blobs``; give its members by name."""
+    members: dict[str, Member] = {}
+    if stage.source is None or not stage.source.trust:
+        return members
+    with stage.source.signatures(engine) as place:
+        for document in (item for item in found if item.media_type in INDEXES + MANIFESTS):
+            for artefact in artefacts(place, document.digest):
+                _put(blobs / artefact.descriptor.digest.hex, artefact.data)
+                for blob in artefact.blobs:
+                    with _writing(blobs), replacing(blobs / blob.digest.hex) as file:
+                        copy_verified(place, blob, file)
+                name = f"{reference.repository}:{artefact.tag}" if artefact.tag else ""
+                key = name or str(artefact.descriptor.digest)
+                members[key] = Member(artefact.descriptor, None, {REF_NAME: name} if name else {})
+    return members
 
 
 def _members(folder: Path) -> dict[str, Member]:
