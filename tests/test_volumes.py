@@ -47,7 +47,7 @@ from linuxkit_rules.stages.whole import WholeImage
 from linuxkit_rules.store.blobs import Store
 from tests.images import AMD64, ARM64, Blobs, pack
 from tests.images import tar as archive
-from tests.test_registry import push, registry  # noqa: F401 - a fixture
+from tests.servers.registry import push
 
 SUITE = Path(__file__).resolve().parents[2] / "shared" / "conformance"
 CASES = (
@@ -451,7 +451,7 @@ def test_every_kind_of_image(engine: Engine, tmp_path: Path, make: Callable[[Pat
     assert trees[0] == trees[1]
 
 
-def test_a_registry_gives_everything(registry: str, engine: Engine, tmp_path: Path) -> None:  # noqa: F811
+def test_a_registry_gives_everything(registry: str, engine: Engine, tmp_path: Path) -> None:
     blobs = Blobs()
     top = attested(blobs)
     push(registry, blobs, top, "v/app", "1")
