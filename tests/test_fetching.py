@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from linuxkit_rules.digest import Digest
-from linuxkit_rules.oci.layout import REF_NAME, Layout
+from linuxkit_rules.oci.layout import REF_NAME
 from linuxkit_rules.oci.manifest import INDEX, Index, parse
 from linuxkit_rules.scons.progress import Display
 from tests.images import Blobs
@@ -28,18 +28,30 @@ OUTPUTS = ("tiny-cmdline", "tiny-initrd.img", "tiny-kernel")
 
 
 @pytest.fixture
-def project(tmp_path: Path, registry: str) -> Project:
+def project(tmp_path: Path, pushed: None) -> Project:
     """A project whose images, of docker.io by name, a registry on loopback has; the layout is there too."""
-    made = Project.make(tmp_path / "project")
+    return Project.make(tmp_path / "project")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, pushed: None) -> Project:
+    """Such a project that has been built, from the layout."""
+    made = Project.make(tmp_path_factory.mktemp("built") / "project")
+    made.scons()
+    return made
+
+
+@pytest.fixture(scope="module")
+def pushed(tmp_path_factory: pytest.TempPathFactory, registry_server: RegistryServer) -> None:
+    """Push the images of the projects' layouts, which are all the same."""
+    made = Project.make(tmp_path_factory.mktemp("pushed") / "project")
     layout = made.root / "layout"
     blobs = Blobs({Digest(path.name): path.read_bytes() for path in (layout / "blobs/sha256").iterdir()})
     index = parse((layout / "index.json").read_bytes(), INDEX, "layout")
     assert isinstance(index, Index)
     for member in index.members:
         repository, _, tag = member.annotations[REF_NAME].removeprefix("docker.io/").partition(":")
-        push(registry, blobs, member.descriptor, repository, tag)
-    assert Layout.at(layout)
-    return made
+        push(registry_server.host, blobs, member.descriptor, repository, tag)
 
 
 @pytest.fixture(scope="module")
@@ -85,22 +97,20 @@ MOBY = [sys.executable, "-m", "linuxkit_rules", "build"]
 SCONS = [sys.executable, "-m", "SCons", "-Q"]
 
 
-def test_moby_build_with_a_mirror(project: Project, mirror: tuple[str, Path]) -> None:
+def test_moby_build_with_a_mirror(built: Project, project: Project, mirror: tuple[str, Path]) -> None:
     """The same bytes as from a layout; a line for each blob in a log."""
-    project.scons()
     url, file = mirror
-    store = {"LINUXKIT_STORE": str(project.root / "another-store")}
     result = subprocess.run(
         [*MOBY, "--format=kernel+initrd", "--dir=made", f"--mirror={url}", f"--ca-file={file}", "tiny.yml"],
         cwd=project.root,
-        env={**variables(project), **store},
+        env=variables(project),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     assert result.returncode == 0, result.stdout
     for name in OUTPUTS:
-        assert (project.root / "made" / name).read_bytes() == (project.root / "out" / name).read_bytes()
+        assert (project.root / "made" / name).read_bytes() == (built.root / "out" / name).read_bytes()
     fetched = [line for line in result.stdout.splitlines() if line.strip().startswith("fetched ")]
     assert {line.split()[1] for line in fetched} == {
         f"docker.io/test/{name}" for name in ("kernel", "init", "app")
@@ -110,11 +120,9 @@ def test_moby_build_with_a_mirror(project: Project, mirror: tuple[str, Path]) ->
 
 
 def test_silence(project: Project, mirror: tuple[str, Path]) -> None:
-    """SCons's -s shows neither steps nor blobs, in a log or on a terminal."""
-    for run in (in_log, in_terminal):
-        environment = {**variables(project, mirror), "LINUXKIT_STORE": str(project.root / run.__name__)}
-        (project.root / "out" / "tiny-kernel").unlink(missing_ok=True)
-        assert run([*SCONS, "-s"], project.root, environment) == ""
+    """SCons's -s shows neither steps nor blobs, nor bars on a terminal."""
+    assert in_terminal([*SCONS, "-s"], project.root, variables(project, mirror)) == ""
+    assert (project.root / "out" / "tiny-kernel").read_bytes() == b"KERNEL"
 
 
 def in_log(command: list[str], folder: Path, environment: dict[str, str]) -> str:
@@ -188,14 +196,13 @@ def test_options_that_cannot_be(project: Project, option: str, why: str) -> None
     assert why in result.stdout
 
 
-def test_nothing_heavy_is_imported_where_nothing_is_fetched(project: Project) -> None:
-    """Neither for help nor for a build that has nothing to do, nor rich where there is no terminal."""
-    project.scons()
+def test_nothing_heavy_is_imported_where_nothing_is_fetched(built: Project) -> None:
+    """Neither for help nor for a build that has nothing to do."""
     probe = "import sys, runpy; sys.argv = {}\ntry: runpy.run_module({!r}, run_name='__main__')\n"
     probe += "finally: print(*(name for name in ('requests', 'cryptography', 'rich') if name in sys.modules))"
     for arguments, module in ((["moby", "--help"], "linuxkit_rules"), (["scons", "-Q"], "SCons")):
         command = [sys.executable, "-c", probe.format(arguments, module)]
-        assert in_log(command, project.root, project.environment()).splitlines()[-1] == ""
+        assert in_log(command, built.root, built.environment()).splitlines()[-1] == ""
 
 
 def test_lines_of_a_display(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from tests.servers.certificates import Authority
 from tests.servers.fixed import Fixed
 from tests.servers.nginx import tls_mirror
 from tests.servers.processes import free_port
-from tests.servers.proxy import Fault, FaultProxy, corrupt, cut, fault_proxy, header, status
+from tests.servers.proxy import Fault, FaultProxy, corrupt, cut, fault_proxy, header, silent, status
 from tests.servers.pulling import LOWER, UPPER, Slept, Warnings, engine_in, pull
 from tests.servers.registry import RegistryServer, push
 
@@ -142,6 +143,19 @@ def test_the_registry_goes_on_where_a_mirror_broke_off(
         mirrors = (Mirror(home.host, f"http://{proxy.host}"),)
         assert pull(engine_in(tmp_path, mirrors=mirrors), f"{home.host}/a/mirrored:1") == [LOWER, UPPER]
         assert home.ranges() == ["bytes=50-"]
+
+
+def test_a_mirror_that_falls_silent(proxy: FaultProxy, registry: str, blobs: Blobs, tmp_path: Path) -> None:
+    done = threading.Event()
+    proxy.inject("/manifests/", silent(0, done), 2)
+    warnings = Warnings()
+    mirrors = (Mirror(registry, f"http://{proxy.host}"),)
+    engine = engine_in(tmp_path, read_seconds=0.5, mirrors=mirrors, progress=warnings)
+    try:
+        assert pull(engine, f"{registry}/a/mirrored:1") == [LOWER, UPPER]
+    finally:
+        done.set()
+    assert len(warnings.texts) == 1
 
 
 def test_a_mirror_s_account_is_its_own(fixed: Fixed, registry: str, blobs: Blobs, tmp_path: Path) -> None:

@@ -15,13 +15,13 @@ from linuxkit_rules.stages.image import PullImage
 from linuxkit_rules.stages.whole import WholeImage, read_whole
 from tests.images import Blobs, tar
 from tests.servers.proxy import (
-    Exchange,
     FaultProxy,
     corrupt,
     cut,
     header,
     nothing,
     page,
+    silent,
     status,
     without_range,
 )
@@ -181,11 +181,7 @@ def test_a_longer_wait_than_a_minute_is_an_error(
 def test_a_silent_server_is_asked_again(proxy: FaultProxy, layer: Descriptor, tmp_path: Path) -> None:
     """It sends some bytes and then nothing, with the connection open."""
     done = threading.Event()
-
-    def hang(exchange: Exchange) -> None:
-        exchange.cut, exchange.hold = 1000, done
-
-    proxy.inject(str(layer.digest), hang)
+    proxy.inject(str(layer.digest), silent(1000, done))
     try:
         engine = engine_in(tmp_path, read_seconds=0.5)
         assert pull(engine, f"{proxy.host}/a/noise:1") == [NOISE]

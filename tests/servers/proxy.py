@@ -80,6 +80,15 @@ def cut(after: int) -> Fault:
     return change
 
 
+def silent(after: int, until: threading.Event) -> Fault:
+    """Send nothing more after some bytes of the body, with the connection open."""
+
+    def change(exchange: Exchange) -> None:
+        exchange.cut, exchange.hold = after, until
+
+    return change
+
+
 def corrupt(at: int) -> Fault:
     """Turn one byte of the body over."""
 
