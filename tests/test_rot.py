@@ -258,3 +258,51 @@ def test_a_store_that_may_only_be_read_serves_a_build_with_nothing_to_do(project
     assert refused.returncode == 1
     assert "Read-only file system" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("mode", [0o500, 0o000])
+def test_a_store_of_somebody_else_is_one_clear_line(project: Project, mode: int) -> None:
+    """A program without capabilities, for which modes count even if it is root's."""
+    project.scons()
+    folders = [path for path in (project.root / "store").rglob("*") if path.is_dir()]
+    project.edit("hello", "changed")
+    line = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "setpriv",
+        "--bounding-set=-all",
+        sys.executable,
+        "-m",
+        "SCons",
+    ]
+    try:
+        for path in folders:
+            path.chmod(mode)
+        result = subprocess.run(
+            [*line, "-Q"], cwd=project.root, env=project.environment(), capture_output=True, text=True
+        )
+    finally:
+        for path in folders:
+            path.chmod(0o755)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert f"{project.root / 'store'}" in result.stderr
+    assert "Permission denied (set LINUXKIT_STORE)" in result.stderr
+
+
+def test_a_relative_store_counts_from_the_sconstruct(project: Project) -> None:
+    """SCons reads SConscripts in their own folders."""
+    (project.root / "sub").mkdir()
+    for name in ("tiny.yml", "local.txt"):
+        (project.root / name).rename(project.root / "sub" / name)
+    (project.root / "SConstruct").write_text(
+        "from linuxkit_rules import linuxkit\nenv = Environment(tools=[linuxkit])\n"
+        'SConscript("sub/SConscript", "env")\n'
+    )
+    (project.root / "sub" / "SConscript").write_text(
+        'Import("env")\nenv.LinuxKitImage("out/tiny", "tiny.yml", formats=["kernel+initrd"])\n'
+    )
+    project.scons(LINUXKIT_STORE="near")
+    assert (project.root / "near" / "blobs").is_dir()
+    assert not (project.root / "sub" / "near").exists()

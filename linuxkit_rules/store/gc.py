@@ -232,7 +232,13 @@ def _sweep(root: Path, clock: Callable[[], float]) -> None:
     for path in (root / "locks").iterdir():
         with contextlib.suppress(FileNotFoundError):
             remove_free(path)
-    for pattern in (f"{TOOLS}/.new-*", f"{PLANS}/.*", f"{BUILDS}/*/.notes-*", ".*"):
+    for pattern in (
+        f"{TOOLS}/.new-*",
+        f"{PLANS}/.*",
+        f"{BUILDS}/*/.notes-*",
+        ".oci-layout-*",
+        ".index.json-*",
+    ):
         for path in root.glob(pattern):
             with contextlib.suppress(FileNotFoundError):
                 if clock() - path.stat().st_mtime > LEFT:
