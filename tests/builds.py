@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from linuxkit_rules.errors import DamagedError
 from linuxkit_rules.outputs.registry import by_name
-from linuxkit_rules.plan.graph import realise
+from linuxkit_rules.plan.graph import Step, realise
 from linuxkit_rules.plan.image import plan
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.stages.stage import Engine
@@ -20,8 +21,15 @@ def expected(yml: Path, store: Path, *layouts: Path) -> dict[str, bytes]:
     """What a build of ``yml`` gives, by suffix, worked out here, against ``store``."""
     engine = Engine(Store(store))
     steps = by_name(FORMAT).steps(plan({yml.name: yml}, yml.stem, Settings(layouts=layouts)))
-    found = {suffix: realise(step, engine) for suffix, step in steps.items()}
-    return {suffix: engine.store.read(result.output.digest) for suffix, result in found.items()}
+    return {suffix: _bytes(step, engine) for suffix, step in steps.items()}
+
+
+def _bytes(step: Step, engine: Engine) -> bytes:
+    """What a step gives; made again where it has rotted since."""
+    try:
+        return engine.store.read(realise(step, engine).output.digest)
+    except DamagedError:
+        return engine.store.read(realise(step, engine).output.digest)
 
 
 def start(yml: Path, store: Path, *arguments: str, **options: object) -> subprocess.Popen[str]:

@@ -24,7 +24,7 @@ import SCons.Script
 
 from linuxkit_rules.errors import LinuxKitError, StoreError, UsageError
 from linuxkit_rules.host import store_root
-from linuxkit_rules.scons import tool
+from linuxkit_rules.scons import notes, tool
 from linuxkit_rules.scons.image import memo_of
 from linuxkit_rules.scons.settings import choices_of, settings_of, site_of
 from linuxkit_rules.scons.yamls import STDIN, chosen, mark_stdin, yaml_of
@@ -127,7 +127,7 @@ def _environment() -> dict[str, str]:
 def declare(argument: str) -> None:
     """Declare what the request asks for; called by the packaged SConstruct."""
     request = Request(**json.loads(argument))
-    SCons.Script.SConsignFile(str(Path(request.state) / "sconsign"))
+    SCons.Script.SConsignFile(str(Path(request.state) / "sconsign.dblite"), notes)
     env = _construction(request)
     try:
         target = _literal(f"{request.folder}/{request.name}")

@@ -144,7 +144,7 @@ class Engine:
                 if known is None:
                     self.report(Event("run", stage.name, shown, _depth.get()))
                     result = self._made(stage, inputs)
-                    self.memory.put(recipe, result, stage.name, shown)
+                    self.memory.put(recipe, result, stage.name, stage.label() or label)
                     return result
         self.report(Event("hit", stage.name, shown, _depth.get()))
         return known

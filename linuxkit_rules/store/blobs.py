@@ -19,6 +19,7 @@ import hashlib
 import io
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +35,8 @@ from linuxkit_rules.store.usage import Usage, cannot_write
 OCTET_STREAM = "application/octet-stream"
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 INDEX = b'{"manifests":[],"mediaType":"application/vnd.oci.image.index.v1+json","schemaVersion":2}'
+FIXED = {"oci-layout": LAYOUT, "index.json": INDEX}
+"""Files of the image layout that are the same in every store."""
 
 
 class SupportsWrite(Protocol):
@@ -256,10 +259,9 @@ class Store:
         try:
             if not self._temporary.is_dir():
                 self._blobs.mkdir(parents=True, exist_ok=True)
-                for name, content in (("oci-layout", LAYOUT), ("index.json", INDEX)):
-                    target = self.root / name
-                    if not target.exists():
-                        target.write_bytes(content)
+                for name, content in FIXED.items():
+                    if not (self.root / name).exists():
+                        write_fixed(self.root / name, content)
                 self._temporary.mkdir(exist_ok=True)
             if not self._swept:
                 self._swept = True
@@ -267,3 +269,13 @@ class Store:
         except OSError as error:
             raise cannot_write(self.root, error, "make the store") from error
         self.usage.begin()
+
+
+def write_fixed(path: Path, content: bytes) -> None:
+    """Write a small file in one step.  Raises OSError."""
+    part = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 from linuxkit_rules.errors import StoreError
 from linuxkit_rules.store.locks import Locks, held, is_at, lock, remove_free
 from linuxkit_rules.store.scratch import LEFT, Scratch
-from linuxkit_rules.store.survey import PLACE, Survey, Thing, survey
+from linuxkit_rules.store.survey import BUILDS, PLACE, PLANS, Survey, Thing, survey
 from linuxkit_rules.store.usage import GC_LOCK, TOOLS, cannot_write, protected_since
 
 NOTES_AGE = 30 * 86400.0
@@ -70,11 +70,9 @@ def collect(
     try:
         with Locks(root / "locks").exclusive("gc"):
             with held(root / GC_LOCK) as locked:
+                if not locked:
+                    raise StoreError("nothing can be removed safely: it has no file locks", where=str(root))
                 since = protected_since(root)
-            if not locked:
-                raise StoreError(
-                    "its file system has no locks, so nothing can be removed safely", where=str(root)
-                )
             found = survey(root)
             doomed = choose(found, policy, clock(), since)
             if dry_run:
@@ -229,12 +227,18 @@ def _remove_notes(path: Path) -> bool:
 
 
 def _sweep(root: Path, clock: Callable[[], float]) -> None:
-    """Remove what killed processes have left: temporary files, locks, half a tool, half a plan."""
+    """Remove what killed processes have left: temporary files and locks, wherever they are."""
     Scratch(root / "tmp", clock).sweep()
     for path in (root / "locks").iterdir():
         with contextlib.suppress(FileNotFoundError):
             remove_free(path)
-    for pattern in (f"{TOOLS}/.new-*", "plans/.*"):
+    for pattern in (
+        f"{TOOLS}/.new-*",
+        f"{PLANS}/.*",
+        f"{BUILDS}/*/.notes-*",
+        ".oci-layout-*",
+        ".index.json-*",
+    ):
         for path in root.glob(pattern):
             with contextlib.suppress(FileNotFoundError):
                 if clock() - path.stat().st_mtime > LEFT:

@@ -15,7 +15,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import threading
 import weakref
 from collections.abc import Callable
@@ -76,7 +75,7 @@ class Usage:
     def _take(self) -> None:
         folder = self._root / LEASES
         folder.mkdir(exist_ok=True)
-        path = folder / f"{os.getpid()}-{secrets.token_hex(8)}"
+        path = folder / f"{os.getpid()}-{os.urandom(8).hex()}"
         number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         lock(number, fcntl.LOCK_EX)
         now = self._clock()

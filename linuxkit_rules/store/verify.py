@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from linuxkit_rules.store.blobs import INDEX, LAYOUT
+from linuxkit_rules.store.blobs import FIXED, write_fixed
 from linuxkit_rules.store.survey import Thing, survey
 from linuxkit_rules.store.usage import cannot_write
 
@@ -95,11 +95,10 @@ def _is_dropped(blob: Thing, report: Callable[[int], None]) -> bool:
 def _mend(root: Path) -> list[str]:
     """Write the fixed files of the image layout again where they are not as they should be."""
     mended = []
-    for name, content in (("oci-layout", LAYOUT), ("index.json", INDEX)):
+    for name, content in FIXED.items():
         path = root / name
         with contextlib.suppress(FileNotFoundError):
             if path.read_bytes() != content:
-                path.unlink()
-                path.write_bytes(content)
+                write_fixed(path, content)
                 mended.append(name)
     return mended
