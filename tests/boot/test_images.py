@@ -155,12 +155,16 @@ def test_moby_run_in_a_terminal(artefact: Build) -> None:
         line, cwd=iso.parents[1], stdin=slave, stdout=slave, stderr=slave, start_new_session=True
     )
     os.close(slave)
-    seen = wait_for(master, b"init: up after")
-    assert any(ask(port) == b"+PONG\r\n" or process.poll() for _ in range(200))
-    os.write(master, b"\x03")
-    seen += wait_for(master, b"Power down")
-    assert process.wait(60) == 0
-    assert b"powering off" in seen
+    try:
+        seen = wait_for(master, b"init: up after")
+        assert any(ask(port) == b"+PONG\r\n" or process.poll() for _ in range(200))
+        os.write(master, b"\x03")
+        seen += wait_for(master, b"Power down")
+        assert process.wait(60) == 0
+        assert b"powering off" in seen
+    finally:
+        process.kill()
+        process.wait()
 
 
 def ask(port: int) -> bytes:
