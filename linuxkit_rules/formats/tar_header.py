@@ -27,6 +27,7 @@ Pax = Mapping[bytes, bytes]
 _STAR_TRAILER = b"tar\0"
 _KINDS = {kind.value.encode(): kind for kind in Kind} | {b"\0": Kind.FILE, b"7": Kind.FILE}
 _SECONDS = re.compile(rb"(-?)([0-9]{1,15})(\.[0-9]*)?")
+_DEVICE_KEYS = (b"SCHILY.devmajor", b"SCHILY.devminor")
 _MAX_ID = 2**32 - 2
 
 
@@ -129,6 +130,17 @@ def mtime_of(fields: Fields, pax: Pax) -> int:
         raise FormatError(f"{pax[b'mtime'][:40]!r} is no modification time")
     seconds, fraction = int(match[2]), (match[3] or b"").strip(b".0")
     return -seconds - bool(fraction) if match[1] else seconds
+
+
+def device_of(fields: Fields, pax: Pax) -> tuple[int, int]:
+    """Give a device's numbers, 0 to 2**32 - 1; FormatError where pax records of star's say others."""
+    found = number(fields[12]), number(fields[13])
+    for value, key in zip(found, _DEVICE_KEYS, strict=True):
+        if not 0 <= value < 2**32:
+            raise FormatError(f"the device number {value} is out of range")
+        if key in pax and _decimal(pax, key) != value:
+            raise FormatError(f"a device number that is {value}, and by {text(key)} another")
+    return found
 
 
 def xattrs_of(pax: Pax) -> tuple[tuple[str, bytes], ...]:

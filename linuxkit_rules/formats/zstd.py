@@ -1,7 +1,7 @@
 """Frames of zstd, read block by block: a few bytes of input can stand for gigabytes.
 
 RFC 8878: frames 3.1.1, skippable frames 3.1.2, blocks 3.1.1.2.  The library undoes the compression and
-verifies; what is here sees to it that it never gets more than it can turn into a few MiB at once.
+verifies; what is here sees to it that it never gets more than it can turn into half a MiB at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from linuxkit_rules.formats.source import Source
 MAGIC = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = b"\x2a\x4d\x18"
 _BLOCK = 1 << 17  # Block_Maximum_Size
-_TOGETHER = 32
+_TOGETHER = 4
 _RLE, _RESERVED = 1, 3
 _SKIP = 1 << 20
 
@@ -28,7 +28,7 @@ class Frames:
         self._zstd = zstandard.ZstdDecompressor(max_window_size=window)
 
     def read(self, source: Source) -> Iterator[bytes]:
-        """Give what is in the next frame, in pieces of 4 MiB at most; nothing for a skippable one.
+        """Give what is in the next frame, in pieces of 512 KiB at most; nothing for a skippable one.
 
         Raises FormatError where there is no frame, or one that is damaged, ends too early, wants a dictionary
         or a larger window.

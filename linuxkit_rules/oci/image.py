@@ -12,6 +12,7 @@ from typing import Any
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import FormatError, ImageError
+from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
 from linuxkit_rules.oci.config import ImageSettings
 from linuxkit_rules.oci.manifest import (
     CONFIG,
@@ -71,12 +72,20 @@ def save(store: Store, config: bytes, layers: tuple[Descriptor, ...]) -> Result:
     return Result(manifest, (kept, *plain))
 
 
-def choose(origin: Origin, top: Descriptor, platform: Platform, where: str) -> Manifest:
-    """Follow indexes from ``top`` to the manifest for ``platform``; ImageError, at ``where``, if none is."""
+def choose(
+    origin: Origin, top: Descriptor, platform: Platform, where: str, limits: Limits = DEFAULT_LIMITS
+) -> Manifest:
+    """Follow indexes from ``top`` to the manifest for ``platform``; ImageError, at ``where``, if none is.
+
+    ``limits`` say how long documents may be, and how many layers there may be.
+    """
     for _ in range(_DEPTH):
-        value = parse(read_verified(origin, top), top.media_type, f"{where}: {top.digest}")
+        data = read_verified(origin, top, limits.document)
+        value = parse(data, top.media_type, f"{where}: {top.digest}")
         if isinstance(value, Manifest):
             require_image(value, f"{where}: {top.digest}")
+            if len(value.layers) > limits.layers:
+                raise limits.excess("layers", f"{len(value.layers)} layers", ImageError, where)
             return value
         top = value.select(platform, where).descriptor
     raise ImageError(f"indexes are nested more than {_DEPTH} deep", where=where)

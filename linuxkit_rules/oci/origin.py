@@ -77,10 +77,13 @@ def copy_verified(origin: Origin, descriptor: Descriptor, out: SupportsWrite) ->
     check.finish()
 
 
-def read_verified(origin: Origin, descriptor: Descriptor) -> bytes:
-    """Give a small blob (manifest, index, configuration); raise ImageError where it is wrong or too long."""
-    if descriptor.size > SIZE_LIMIT:
-        message = f"a document of {descriptor.size} bytes is longer than the {SIZE_LIMIT} that are read"
+def read_verified(origin: Origin, descriptor: Descriptor, most: int = SIZE_LIMIT) -> bytes:
+    """Give a small blob (manifest, index, configuration); raise ImageError where it is wrong or too long.
+
+    ``most`` is how many bytes it may have.
+    """
+    if descriptor.size > most:
+        message = f"a document of {descriptor.size} bytes is longer than the {most} that are read"
         raise ImageError(message, where=f"{origin.name}: {descriptor.digest}")
     out = io.BytesIO()
     copy_verified(origin, descriptor, out)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import SCons.Action
 
 from linuxkit_rules.errors import FormatError, UsageError
+from linuxkit_rules.formats.limits import Limits
 from linuxkit_rules.host import access, checked_arch, store_root
 from linuxkit_rules.store.blobs import Store
 
@@ -36,6 +37,7 @@ DEFAULTS: dict[str, str] = {
     "LINUXKIT_PLAIN_HTTP": "",
     "LINUXKIT_IMAGE_LAYOUTS": "",
     "LINUXKIT_IGNORE_TRUST": "",
+    "LINUXKIT_LIMITS": "",
     "LINUXKIT_STATE": "",
     "LINUXKIT_TRACE": "",
 }
@@ -62,6 +64,7 @@ def choices_of(env: Any) -> dict[str, Any]:
         "home": str(Path.home()),
         "decompress_kernel": str(env["LINUXKIT_DECOMPRESS_KERNEL"]) not in ("", "0"),
         "ignore_trust": str(env["LINUXKIT_IGNORE_TRUST"]) not in ("", "0", "False"),
+        "limits": Limits.parse(str(env["LINUXKIT_LIMITS"])).changed(),
     }
 
 
@@ -84,10 +87,11 @@ def settings_of(choices: Mapping[str, Any]) -> Settings:
 
 
 class Site:
-    """Where things are: the ``store``; and the ``engine``, made when something has to run."""
+    """Where things are: the ``store``; the ``limits`` of images; the ``engine``, made when it has to run."""
 
-    def __init__(self, root: Path, trace: str, fetching: Mapping[str, str]) -> None:
+    def __init__(self, root: Path, trace: str, fetching: Mapping[str, str], limits: Limits) -> None:
         self.store = Store(root)
+        self.limits = limits
         self._fetching = fetching
         self._trace = Path(trace) if trace else None
         self._engine: Engine | None = None
@@ -100,7 +104,8 @@ class Site:
 
         with self._guard:
             if self._engine is None:
-                self._engine = Engine(self.store, _reporter(self._trace), access(self._fetching))
+                report, reach = _reporter(self._trace), access(self._fetching)
+                self._engine = Engine(self.store, report, reach, self.limits)
             return self._engine
 
 
@@ -110,12 +115,13 @@ def site_of(env: Any) -> Site:
         store_root(str(env["LINUXKIT_STORE"])),
         str(env["LINUXKIT_TRACE"]),
         tuple((name, str(env[name])) for name in _FETCHING),
+        Limits.parse(str(env["LINUXKIT_LIMITS"])),
     )
 
 
 @functools.cache
-def _site(root: Path, trace: str, fetching: tuple[tuple[str, str], ...]) -> Site:
-    return Site(root, trace, dict(fetching))
+def _site(root: Path, trace: str, fetching: tuple[tuple[str, str], ...], limits: Limits) -> Site:
+    return Site(root, trace, dict(fetching), limits)
 
 
 def _reporter(trace: Path | None) -> Callable[[Event], None]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from linuxkit_rules.digest import Descriptor, Digest
-from linuxkit_rules.errors import FormatError, ImageError, StoreError
+from linuxkit_rules.errors import FormatError, ImageError, LinuxKitError, StoreError
 from linuxkit_rules.formats.compression import decompressed
 from linuxkit_rules.oci.archive import ArchiveFiles, DockerArchive
 from linuxkit_rules.oci.image import choose, diff_ids, save
@@ -58,11 +58,11 @@ class FetchLayer(Stage):
             packed.seek(0)
             with work.store.writer() as writer:
                 try:
-                    for piece in decompressed(packed):
+                    for piece in decompressed(packed, work.limits):
                         writer.write(piece)
                     return Result(writer.commit(LAYER, self.diff_id))
                 except FormatError as error:
-                    raise ImageError(error.message, where=where) from error
+                    raise ImageError(error.message, where=where, hint=error.hint) from error
                 except StoreError as error:
                     raise ImageError(f"unpacked, {error.message}", where=where) from error
 
@@ -159,9 +159,9 @@ class ArchiveImage(ImageStage):
     def opened(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
         """Index the archive and find the image."""
         (archive,) = inputs["archive"]
-        files = ArchiveFiles(work.store, archive, self.file)
+        files = ArchiveFiles(work.store, archive, self.file, work.limits)
         if self.form == "docker":
-            docker = DockerArchive(files, self.ref)
+            docker = DockerArchive(files, self.ref, work.limits)
             yield docker, docker.top
         else:
             layout = Layout(files)
@@ -204,16 +204,31 @@ def _layout_image(layout: Layout, top: Descriptor, arch: str, reference: str) ->
 
 def _bring(origin: Origin, top: Descriptor, arch: str, work: Engine, where: str) -> Result:
     """Fetch the image for ``linux/<arch>`` below ``top`` and store it in the one form."""
-    platform = Platform("linux", arch)
-    manifest = choose(origin, top, platform, where)
-    config = read_verified(origin, manifest.config)
+    platform, limits = Platform("linux", arch), work.limits
+    manifest = choose(origin, top, platform, where, limits)
+    if sum(layer.size for layer in manifest.layers) > limits.image:
+        raise limits.excess("image", "layers of many bytes", ImageError, where)
+    config = read_verified(origin, manifest.config, limits.document)
     ids = diff_ids(config, manifest, platform, where)
     stages = [
         FetchLayer(layer.digest, layer.size, diff_id, origin)
         for layer, diff_id in zip(manifest.layers, ids, strict=True)
     ]
+    return save(work.store, config, tuple(_fetched(stages, work, where)))
+
+
+def _fetched(stages: Sequence[FetchLayer], work: Engine, where: str) -> Iterator[Descriptor]:
+    """Give the layers as plain tar; raise ImageError where one is not sound, or all are too large together."""
     contexts = [copy_context() for _ in stages]
+    size = 0
     with ThreadPoolExecutor(WORKERS) as pool:
-        results = pool.map(lambda context, stage: context.run(work.run, stage, {}), contexts, stages)
-        layers = tuple(result.output for result in results)
-    return save(work.store, config, layers)
+        try:
+            for result in pool.map(lambda context, stage: context.run(work.run, stage, {}), contexts, stages):
+                size += result.output.size
+                if size > work.limits.image:
+                    what = f"layers of {size} bytes uncompressed"
+                    raise work.limits.excess("image", what, ImageError, where)
+                yield result.output
+        except LinuxKitError:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -19,6 +19,7 @@ from pathlib import PurePath
 from typing import Any, ClassVar
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
+from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
 from linuxkit_rules.stages.access import Access
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Memory, Result
@@ -71,9 +72,12 @@ def as_json(value: Any) -> Any:
     raise TypeError(f"a stage's parameter cannot be {type(value).__name__}")
 
 
-def key(stage: Stage, inputs: Inputs) -> str:
-    """Give the recipe's key, 64 hex digits.  Media types do not count: they do not change bytes."""
-    recipe = {
+def key(stage: Stage, inputs: Inputs, limits: Limits = DEFAULT_LIMITS) -> str:
+    """Give the recipe's key, 64 hex digits.  Media types do not count: they do not change bytes.
+
+    Limits count where they are not the default ones: what passed wider ones is to be looked at again.
+    """
+    recipe: dict[str, Any] = {
         "stage": stage.name,
         "version": stage.version,
         "parameters": stage.parameters(),
@@ -81,6 +85,8 @@ def key(stage: Stage, inputs: Inputs) -> str:
             [role, str(item.digest), item.size] for role, items in sorted(inputs.items()) for item in items
         ],
     }
+    if changed := limits.changed():
+        recipe["limits"] = changed
     return hashlib.sha256(canonical_json(recipe)).hexdigest()
 
 
@@ -104,12 +110,13 @@ _depth: ContextVar[int] = ContextVar("depth", default=0)  # a thread of a stage'
 class Engine:
     """Runs stages against one store and remembers what they gave.
 
-    ``report`` hears every step.
+    ``report`` hears every step; ``limits`` are what images are held to.
     """
 
     store: Store
     report: Callable[[Event], None] = lambda event: None
     access: Access = Access()  # noqa: RUF009 - a frozen value
+    limits: Limits = DEFAULT_LIMITS
 
     def __post_init__(self) -> None:
         self.memory = Memory(self.store)
@@ -121,7 +128,7 @@ class Engine:
 
         ``label`` is what reports call the step, instead of the stage's own label.
         """
-        recipe = key(stage, inputs)
+        recipe = key(stage, inputs, self.limits)
         with self._guard:
             lock = self._locks.setdefault(recipe, threading.Lock())
         with lock:

@@ -80,7 +80,7 @@ def unpack_image(engine: Engine, image: Descriptor) -> Path:
     target = engine.store.root / "tools" / image.digest.hex
     if target.is_dir():
         return target
-    tree = image_tree(image, engine)
+    tree = image_tree(image, engine, f"tool {image.digest}")
     try:
         with _beside(target) as folder:
             _write(tree, folder, engine)

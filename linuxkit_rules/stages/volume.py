@@ -8,7 +8,7 @@ read-only is laid out the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from linuxkit_rules.digest import Descriptor, canonical_json
@@ -25,11 +25,15 @@ from linuxkit_rules.store.memory import Result
 
 @dataclass(frozen=True)
 class FilesVolume(PackingStage):
-    """Packs the volume ``volume`` with the root file system of the input ``image``; without one, empty."""
+    """Packs the volume ``volume`` with the root file system of the input ``image``; without one, empty.
+
+    The field ``image`` stands for it in messages.
+    """
 
     name: ClassVar[str] = "volume"
     version: ClassVar[int] = 1
     volume: str
+    image: str = field(default="", compare=False)
 
     def label(self) -> str:
         """The volume's name."""
@@ -40,7 +44,7 @@ class FilesVolume(PackingStage):
         lower = _lower(self.volume)
         entries: Iterable[Entry] = parents(lower)
         for image in inputs.get("image", ()):
-            entries = below(lower, fit_out(image_tree(image, work), resolv_link=True))
+            entries = below(lower, fit_out(image_tree(image, work, self.image), resolv_link=True))
         return Result(self.packed((*entries, *_mount_points(self.volume)), work.store))
 
 

@@ -19,6 +19,7 @@ from typing import ClassVar
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.errors import ImageError
+from linuxkit_rules.formats.limits import Limits
 from linuxkit_rules.oci.manifest import (
     INDEXES,
     MANIFESTS,
@@ -64,8 +65,10 @@ class WholeImage(Stage):
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Copy and verify; raise ImageError, also where a platform is missing, or NetworkError."""
         with self._opened(inputs, work) as (origin, top):
-            tree = _Tree(origin, self.platforms, self.shown)
+            tree = _Tree(origin, self.platforms, self.shown, work.limits)
             tree.gather(top)
+            if (size := sum(item.size for item in tree.blobs)) > work.limits.image:
+                raise work.limits.excess("image", f"blobs of {size} bytes", ImageError, self.shown)
             for item, data in tree.documents:
                 work.store.put(data, item.media_type)
             _fetch(origin, (item for item in tree.blobs if not work.store.has(item)), work.store)
@@ -102,8 +105,9 @@ class _StoreOrigin:
 class _Tree:
     """What hangs below a manifest or index, as far as it is wanted."""
 
-    def __init__(self, origin: Origin, wanted: tuple[Platform, ...], where: str) -> None:
+    def __init__(self, origin: Origin, wanted: tuple[Platform, ...], where: str, limits: Limits) -> None:
         self._origin = origin
+        self._limits = limits
         self._wanted = wanted
         self._where = where
         self._there: list[Platform] = []
@@ -174,7 +178,7 @@ class _Tree:
 
     def _read(self, item: Descriptor) -> bytes:
         if item not in self._documents:
-            self._documents[item] = read_verified(self._origin, item)
+            self._documents[item] = read_verified(self._origin, item, self._limits.document)
         return self._documents[item]
 
 
