@@ -24,6 +24,7 @@ from linuxkit_rules.formats.streams import SupportsWrite
 from linuxkit_rules.formats.zstd import Frames
 
 _GZIP = 31  # zlib's window bits for a gzip wrapper with the largest window
+_GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_FLAGS = b"\x1f"  # the five of RFC 1952, 2.3.1; a set reserved bit "must" be an error
 _PIECE = 4 << 20
 _WRITE = 1 << 20
@@ -149,7 +150,7 @@ def decompressed(file: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Iterator[by
 
 def sniff(head: bytes) -> Compression:
     """Tell a stream's format by its first six bytes."""
-    if head.startswith(b"\x1f\x8b"):
+    if head.startswith(_GZIP_MAGIC):
         return Compression.GZIP
     if head.startswith(b"\xfd7zXZ\0"):
         return Compression.XZ
@@ -183,6 +184,8 @@ def _members(source: Source, compression: Compression) -> Iterator[bytes]:
 
 def _gzip_member(source: Source) -> Iterator[bytes]:
     head = source.peek(4)
+    if not head.startswith(_GZIP_MAGIC[: len(head)]):
+        raise FormatError("the gzip stream is damaged: no member where one should begin")
     if head[3:] > _GZIP_FLAGS:
         raise FormatError("a gzip member with a flag that has no meaning")
     return _inflated(

@@ -34,6 +34,7 @@ from linuxkit_rules.formats.tar_header import (
     name_of,
     normal,
     number,
+    octal,
     padded,
     raw,
     record,
@@ -123,7 +124,10 @@ class _Reader:
         if flag == b"x":
             found = dict(records(data))
         else:
-            found = {b"path" if flag == b"L" else b"linkpath": data.split(b"\0", 1)[0]}
+            name = data.split(b"\0", 1)[0]
+            if not name:
+                raise FormatError(f"an empty long name at byte {self._position}")
+            found = {b"path" if flag == b"L" else b"linkpath": name}
         if not self._own.keys().isdisjoint(found):
             raise FormatError(f"a name given twice, by pax and by GNU, at byte {self._position}")
         self._own.update(found)
@@ -175,7 +179,7 @@ class _Reader:
             major, minor = device_of(fields, pax)
         if not path and kind is not Kind.DIRECTORY:
             raise FormatError("the root of an archive must be a directory")
-        mode = number(fields[1]) & 0o7777
+        mode = octal(fields[1]) & 0o7777
         uid, gid = identity(fields[2], pax, b"uid"), identity(fields[3], pax, b"gid")
         xattrs = self._xattrs(pax) if pax else ()
         return Entry(path, kind, mode, uid, gid, mtime_of(fields, pax), link, major, minor, xattrs, content)
@@ -185,6 +189,8 @@ class _Reader:
         if len(found) > self._limits.xattrs:
             raise self._limits.excess("xattrs", f"{len(found)} extended attributes")
         for name, value in found:
+            if not name or "\0" in name:
+                raise FormatError(f"{one_line(repr(name))} is no name of an extended attribute")
             if len(value) > self._limits.xattr:
                 raise self._limits.excess("xattr", f"the attribute {one_line(name)} of {len(value)} bytes")
         return found

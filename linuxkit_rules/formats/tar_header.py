@@ -59,18 +59,25 @@ def raw(name: str) -> bytes:
 
 def checksum_matches(block: bytes, field: bytes) -> bool:
     """Whether ``field`` is the sum of the header's bytes, unsigned or signed (as old programs write it)."""
-    written = octal(field)
+    try:
+        written = octal(field)
+    except FormatError:
+        return False
     total = sum(block) - sum(field) + 8 * ord(" ")
     return written == total or written == total - 256 * sum(byte > 127 for byte in block)
 
 
 def name_of(fields: Fields) -> bytes:
-    """Give the member's name, prefix and all."""
+    """Give the member's name, prefix and all; FormatError where readers differ on what the prefix is."""
     name = fields[0].split(b"\0", 1)[0]
-    if fields[9] != USTAR or not fields[14][0]:
+    magic, prefix = fields[9], fields[14]
+    if not prefix[0] or magic[:6] != USTAR[:6]:
         return name
     # star keeps access and change times in the last 24 bytes of the prefix
-    prefix = fields[14][:131] if fields[15][8:] == _STAR_TRAILER else fields[14]
+    if magic != USTAR or (fields[15][8:] == _STAR_TRAILER and b"\0" not in prefix[:131]):
+        raise FormatError(
+            "a ustar header whose prefix is a name to some readers only", where=f"entry {name!r}"
+        )
     return prefix.split(b"\0", 1)[0] + b"/" + name
 
 
@@ -80,7 +87,11 @@ def kind_of(name: bytes, flag: bytes) -> Kind:
     if kind is None:
         what = "a sparse file" if flag == b"S" else f"a member of type {flag!r}"
         raise FormatError(f"{what} is not supported", hint="write the archive again with another program")
-    return Kind.DIRECTORY if kind is Kind.FILE and name.endswith(b"/") else kind
+    if kind is not Kind.FILE or not name.endswith(b"/"):
+        return kind
+    if flag == b"7":
+        raise FormatError("a contiguous file whose name is a directory's")
+    return Kind.DIRECTORY
 
 
 @functools.lru_cache(4096)

@@ -127,19 +127,34 @@ def _apply(root: _Node, layer: list[Entry], budget: _Budget) -> None:
     members: list[Entry] = []
     markers: list[Entry] = []
     for entry in layer:
-        name = entry.path.rpartition("/")[2]
-        (markers if name.startswith(WHITEOUT) else members).append(entry)
-    walk = _Walk(root, frozenset(entry.path for entry in members if entry.kind is Kind.DIRECTORY), budget)
+        if WHITEOUT not in entry.path or not _is_marker(entry.path):
+            members.append(entry)
+        else:
+            markers.append(entry)
+    last = {entry.path: entry.kind for entry in members}
+    own = frozenset(path for path, kind in last.items() if kind is Kind.DIRECTORY)
+    walk = _Walk(root, own, budget)
     for marker in markers:
         _hide(walk, marker.path)
     for entry in members:
         _put(walk, entry)
 
 
+def _is_marker(path: str) -> bool:
+    """Whether the name, or one above it, is reserved for whiteouts and storage drivers."""
+    *above, name = path.split("/")
+    for part in above:
+        if part.startswith(_RESERVED):
+            return True
+        if part.startswith(WHITEOUT):
+            raise ImageError("a path below a whiteout", where=_shown(path))
+    return name.startswith(WHITEOUT)
+
+
 def _hide(walk: _Walk, path: str) -> None:
     parent, _, name = path.rpartition("/")
     hidden = name.removeprefix(WHITEOUT)
-    if name != OPAQUE and name.startswith(_RESERVED):
+    if not name.startswith(WHITEOUT) or (name != OPAQUE and name.startswith(_RESERVED)):
         return
     if hidden in ("", ".", ".."):
         raise ImageError("a whiteout that names nothing", where=_shown(path))
@@ -184,7 +199,7 @@ def _target(walk: _Walk, link: Entry) -> _Node:
 class _Walk:
     """Finds directories for one layer.
 
-    ``own`` are the paths that this layer lists as directories: links and files of lower layers there are
+    ``own`` are the paths that are directories when this layer has been laid: links and files of lower layers there are
     about to be replaced, whichever member comes first, so they are neither followed nor in the way.
     """
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+from collections.abc import Iterator
 from typing import Protocol
 
 from linuxkit_rules.digest import Descriptor, Digest
@@ -21,6 +23,19 @@ class Origin(Protocol):
 
     def copy(self, descriptor: Descriptor, out: SupportsWrite) -> None:
         """Write the blob to ``out``, as it comes; raise ImageError where the place does not have it."""
+
+
+@contextlib.contextmanager
+def naming(image: str, origin: Origin) -> Iterator[None]:
+    """Have the block's ImageErrors name ``image``, as the user knows it, before the place in ``origin``."""
+    try:
+        yield
+    except ImageError as error:
+        place = error.where or origin.name
+        if not place.startswith(image):
+            inside = image.startswith(origin.name) and place.startswith(origin.name)
+            error.where = image + place.removeprefix(origin.name) if inside else f"{image}: {place}"
+        raise
 
 
 class HashWriter:

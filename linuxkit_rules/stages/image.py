@@ -23,7 +23,7 @@ from linuxkit_rules.oci.archive import ArchiveFiles, DockerArchive
 from linuxkit_rules.oci.image import choose, diff_ids, save
 from linuxkit_rules.oci.layout import Layout
 from linuxkit_rules.oci.manifest import LAYER, Platform
-from linuxkit_rules.oci.origin import Origin, copy_verified, read_verified
+from linuxkit_rules.oci.origin import Origin, copy_verified, naming, read_verified
 from linuxkit_rules.oci.reference import ArchiveSource, LayoutSource, Reference
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.memory import Result
@@ -36,7 +36,7 @@ WORKERS = 4
 class FetchLayer(Stage):
     """One layer: fetched, verified, unpacked to plain tar, verified against its diff_id.
 
-    No inputs.  ``origin`` only says where to fetch from.
+    No inputs.  ``origin`` only says where to fetch from; ``image`` is what messages call the image.
     """
 
     name: ClassVar[str] = "fetch-layer"
@@ -45,6 +45,7 @@ class FetchLayer(Stage):
     size: int
     diff_id: Digest
     origin: Origin = field(compare=False, repr=False)
+    image: str = field(default="", compare=False)
 
     def label(self) -> str:
         """What is fetched."""
@@ -52,9 +53,10 @@ class FetchLayer(Stage):
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Fetch, verify, unpack, verify; raise ImageError or NetworkError."""
-        where = f"{self.origin.name}: layer {self.digest}"
+        where = f"{self.image or self.origin.name}: layer {self.digest}"
         with work.store.scratch() as path, path.open("w+b") as packed:
-            copy_verified(self.origin, Descriptor(LAYER, self.digest, self.size), packed)
+            with naming(self.image or self.origin.name, self.origin):
+                copy_verified(self.origin, Descriptor(LAYER, self.digest, self.size), packed)
             packed.seek(0)
             with work.store.writer() as writer:
                 try:
@@ -205,20 +207,22 @@ def _layout_image(layout: Layout, top: Descriptor, arch: str, reference: str) ->
 def _bring(origin: Origin, top: Descriptor, arch: str, work: Engine, where: str) -> Result:
     """Fetch the image for ``linux/<arch>`` below ``top`` and store it in the one form."""
     platform, limits = Platform("linux", arch), work.limits
-    manifest = choose(origin, top, platform, where, limits)
+    with naming(where, origin):
+        manifest = choose(origin, top, platform, where, limits)
     if sum(layer.size for layer in manifest.layers) > limits.image:
         raise limits.excess("image", "layers of many bytes", ImageError, where)
-    config = read_verified(origin, manifest.config, limits.document)
+    with naming(where, origin):
+        config = read_verified(origin, manifest.config, limits.document)
     ids = diff_ids(config, manifest, platform, where)
     stages = [
-        FetchLayer(layer.digest, layer.size, diff_id, origin)
+        FetchLayer(layer.digest, layer.size, diff_id, origin, where)
         for layer, diff_id in zip(manifest.layers, ids, strict=True)
     ]
     return save(work.store, config, tuple(_fetched(stages, work, where)))
 
 
 def _fetched(stages: Sequence[FetchLayer], work: Engine, where: str) -> Iterator[Descriptor]:
-    """Give the layers as plain tar; raise ImageError where one is not sound, or all are too large together."""
+    """Give the layers as plain tar; raise ImageError where one is not sound, or they are too large."""
     contexts = [copy_context() for _ in stages]
     size = 0
     with ThreadPoolExecutor(WORKERS) as pool:
