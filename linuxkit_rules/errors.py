@@ -6,7 +6,8 @@ entry); ``hint`` says what to do about it.  Libraries raise; only the command li
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 SHOWN = 400
 """How much of a text from outside a message repeats, in characters."""
@@ -31,6 +32,16 @@ class LinuxKitError(Exception):
         place = f"{self.where}: " if self.where else ""
         advice = f" ({self.hint})" if self.hint else ""
         return f"{place}{self.message}{advice}"
+
+
+@contextlib.contextmanager
+def within(place: str) -> Iterator[None]:
+    """Have the errors of the block say ``place`` before the place that they say."""
+    try:
+        yield
+    except LinuxKitError as error:
+        error.where = f"{place}: {error.where}" if error.where else place
+        raise
 
 
 class SpecError(LinuxKitError):

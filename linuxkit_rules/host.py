@@ -61,12 +61,13 @@ def store_root(text: str, environment: Mapping[str, str] = os.environ, base: Pat
 
 def engine(environment: Mapping[str, str] = os.environ) -> Engine:
     """Give the engine that the ``LINUXKIT_*`` variables of the environment describe."""
+    from linuxkit_rules.formats.limits import Limits
     from linuxkit_rules.stages.stage import Engine
     from linuxkit_rules.store.blobs import Store
 
-    return Engine(
-        Store(store_root(environment.get("LINUXKIT_STORE", ""))), access=access(environment, environment)
-    )
+    store = Store(store_root(environment.get("LINUXKIT_STORE", "")))
+    limits = Limits.parse(environment.get("LINUXKIT_LIMITS", ""))
+    return Engine(store, access=access(environment, environment), limits=limits)
 
 
 def access(

@@ -122,7 +122,7 @@ def lanes(tmp_path: Path) -> Iterator[list[Lane]]:
         folder = tmp_path / f"lane{number}"
         folder.mkdir()
         (folder / "local.txt").write_text(f"local {number}\n")
-        chance = random.Random(number)  # noqa: S311 - not for secrets
+        chance = random.Random(number)
         store, layout = tmp_path / "store", project.root / "layout"
         forks = Forks(folder, {**project.environment(), "LINUXKIT_STORE": str(store)})
         lanes.append(Lane(folder, store, layout, chance, forks))

@@ -16,7 +16,8 @@ from linuxkit_rules.oci.reference import Reference
 from linuxkit_rules.oci.registry import Clients, Registry
 from linuxkit_rules.oci.transport import Network
 from linuxkit_rules.stages.access import Access
-from linuxkit_rules.stages.image import WORKERS, PullImage
+from linuxkit_rules.stages.fetch import WORKERS
+from linuxkit_rules.stages.image import PullImage
 from linuxkit_rules.stages.stage import Engine, Event
 from linuxkit_rules.stages.whole import WholeImage, read_whole
 from linuxkit_rules.store.blobs import Store

@@ -28,7 +28,7 @@ from tests.servers.proxy import (
 from tests.servers.pulling import Slept, engine_in, layers_of, pull
 from tests.servers.registry import RegistryServer, push
 
-NOISE = tar(noise=random.Random(1).randbytes(700_000))  # noqa: S311 - the same in each run
+NOISE = tar(noise=random.Random(1).randbytes(700_000))
 SIZE = len(NOISE)
 LAYER = "/blobs/sha256"
 

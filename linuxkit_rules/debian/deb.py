@@ -15,12 +15,12 @@ from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import FormatError
 from linuxkit_rules.formats import ar
 from linuxkit_rules.formats.compression import open_reader
+from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
 from linuxkit_rules.store.blobs import Store
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 _BLOCK = 1 << 20
-_MOST = 8 << 30
 _VERSION = "debian-binary"
 
 
@@ -42,18 +42,19 @@ class _Window(io.RawIOBase):
         return len(data)
 
 
-def unpack_data(store: Store, deb: Digest) -> Descriptor:
-    """Store the package's data.tar uncompressed; raise FormatError where ``deb`` is no proper package."""
-    with store.open(deb) as file, _data(file) as data, store.writer() as writer:
+def unpack_data(store: Store, deb: Digest, limits: Limits = DEFAULT_LIMITS) -> Descriptor:
+    """Store the package's data.tar uncompressed.
+
+    Raises FormatError where ``deb`` is no proper package, or goes beyond ``limits``.
+    """
+    with store.open(deb) as file, _data(file, limits) as data, store.writer() as writer:
         while block := data.read(_BLOCK):
-            if writer.size + len(block) > _MOST:
-                raise FormatError(f"the package's files take more than {_MOST} bytes")
             writer.write(block)
         return writer.commit(LAYER)
 
 
 @contextlib.contextmanager
-def _data(file: BinaryIO) -> Iterator[BinaryIO]:
+def _data(file: BinaryIO, limits: Limits) -> Iterator[BinaryIO]:
     """Open the member data.tar.* for reading, decompressed."""
     members = list(ar.read(file, os.fstat(file.fileno()).st_size))
     if not members or members[0].name != _VERSION:
@@ -63,7 +64,7 @@ def _data(file: BinaryIO) -> Iterator[BinaryIO]:
         raise FormatError("the package is not of format 2")
     for member in members:
         if member.name == "data.tar" or member.name.startswith("data.tar."):
-            with open_reader(io.BufferedReader(_Window(file, member), _BLOCK)) as reader:
+            with open_reader(io.BufferedReader(_Window(file, member), _BLOCK), limits) as reader:
                 yield reader
             return
     raise FormatError("the package has no data.tar")

@@ -10,27 +10,28 @@ import contextlib
 import enum
 import io
 import lzma
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Protocol, cast
 
 import zstandard
 from isal import __version__ as isal_version
-from isal import isal_zlib
+from isal import igzip_lib, isal_zlib
 
 from linuxkit_rules.errors import FormatError
+from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
+from linuxkit_rules.formats.source import Source
 from linuxkit_rules.formats.streams import SupportsWrite
+from linuxkit_rules.formats.zstd import Frames
 
 _GZIP = 31  # zlib's window bits for a gzip wrapper with the largest window
-_READ = 1 << 14  # small, so that a bomb cannot fill the memory in one step
+_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_FLAGS = b"\x1f"  # the five of RFC 1952, 2.3.1; a set reserved bit "must" be an error
+_PIECE = 4 << 20
 _WRITE = 1 << 20
 _XZ_MEMORY = 1 << 28
 _THREADS = 2  # zstd gives the same bytes for any number but 0, so the machine's must not decide
 _ZSTD_WINDOW = 1 << 27
-_ERRORS: tuple[type[Exception], ...] = (
-    cast(type[Exception], isal_zlib.error),  # its stub says an instance
-    zstandard.ZstdError,
-    lzma.LZMAError,
-)
+_ERRORS: tuple[type[Exception], ...] = (cast(type[Exception], igzip_lib.error), lzma.LZMAError)
 
 
 class Compression(enum.Enum):
@@ -64,10 +65,13 @@ class _Compressor(Protocol):
 
 
 class _Decompressor(Protocol):
-    eof: bool
-    unused_data: bytes
-
-    def decompress(self, data: bytes, /) -> bytes: ...
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
 
 
 class _Writer:
@@ -119,29 +123,34 @@ def compressed(out: SupportsWrite, compression: Compression, level: int = 0) -> 
     writer.finish()
 
 
-def open_reader(file: BinaryIO) -> BinaryIO:
+def open_reader(file: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> BinaryIO:
     """Give the uncompressed bytes of ``file`` from where it stands, read in order.
 
-    Reading raises FormatError where the stream is damaged or ends too early.
+    Reading raises FormatError where the stream is damaged, ends too early, or goes beyond ``limits``.
     """
-    return cast(BinaryIO, io.BufferedReader(_Reader(decompressed(file)), 1 << 18))
+    return cast(BinaryIO, io.BufferedReader(_Reader(decompressed(file, limits)), 1 << 18))
 
 
-def decompressed(file: BinaryIO) -> Iterator[bytes]:
-    """Give the same as ``open_reader`` in pieces, none of them empty."""
-    head = file.read(_READ)
-    compression = sniff(head)
+def decompressed(file: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Iterator[bytes]:
+    """Give the same as ``open_reader`` in pieces of a few MiB at most, none of them empty.
+
+    All members are read.  Zeros may follow the last one, as tapes and archives padded to blocks have them;
+    anything else there is refused, as Go's readers and so the registries' clients do.
+    """
+    source = Source(file, limits)
+    compression = sniff(source.peek(6))
     if compression is Compression.NONE:
-        while head:
-            yield head
-            head = file.read(_WRITE)
-        return
-    yield from _members(file, head, compression)
+        pieces: Iterator[bytes] = iter(source.piece, b"")
+    else:
+        pieces = _members(source, compression)
+    for piece in pieces:
+        source.give(len(piece))
+        yield piece
 
 
 def sniff(head: bytes) -> Compression:
     """Tell a stream's format by its first six bytes."""
-    if head.startswith(b"\x1f\x8b"):
+    if head.startswith(_GZIP_MAGIC):
         return Compression.GZIP
     if head.startswith(b"\xfd7zXZ\0"):
         return Compression.XZ
@@ -151,41 +160,56 @@ def sniff(head: bytes) -> Compression:
     return Compression.NONE
 
 
-def first_member(file: BinaryIO) -> Iterator[bytes]:
+def first_member(file: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Iterator[bytes]:
     """Give the uncompressed bytes of the first member or frame in ``file``, whatever follows it, in pieces.
 
     Raises FormatError where ``file`` begins with none, or with a damaged one.
     """
-    head = file.read(_READ)
-    compression = sniff(head)
+    source = Source(file, limits)
+    compression = sniff(source.peek(6))
     if compression is Compression.NONE:
         raise FormatError("not a compressed stream")
-    yield from _member(file, head, compression)
+    for piece in _MEMBERS[compression]()(source):
+        source.give(len(piece))
+        yield piece
 
 
-def _members(file: BinaryIO, data: bytes, compression: Compression) -> Iterator[bytes]:
-    """Read member after member; zeros may follow the last one."""
-    while data:
-        data = yield from _member(file, data, compression)
-        while not (data := data.lstrip(b"\0")):
-            if not (data := file.read(_READ)):
-                return
+def _members(source: Source, compression: Compression) -> Iterator[bytes]:
+    """Read member after member."""
+    member = _MEMBERS[compression]()
+    while source.more():
+        source.begin()
+        yield from member(source)
 
 
-def _member(file: BinaryIO, data: bytes, compression: Compression) -> Generator[bytes, None, bytes]:
-    """Read one member of which ``data`` is the beginning; return what was read beyond it."""
-    member = _DECOMPRESSORS[compression]()
+def _gzip_member(source: Source) -> Iterator[bytes]:
+    head = source.peek(4)
+    if not head.startswith(_GZIP_MAGIC[: len(head)]):
+        raise FormatError("the gzip stream is damaged: no member where one should begin")
+    if head[3:] > _GZIP_FLAGS:
+        raise FormatError("a gzip member with a flag that has no meaning")
+    return _inflated(
+        source, cast(_Decompressor, igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)), "gzip"
+    )
+
+
+def _xz_stream(source: Source) -> Iterator[bytes]:
+    return _inflated(source, lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY), "xz")
+
+
+def _inflated(source: Source, member: _Decompressor, name: str) -> Iterator[bytes]:
+    """Give what comes of one member, in pieces; what is read beyond it goes back to ``source``."""
     while not member.eof:
-        if not data:
-            raise FormatError(f"the {compression.value} stream ends too early")
+        data = source.piece() if member.needs_input else b""
+        if not data and member.needs_input:
+            raise FormatError(f"the {name} stream ends too early")
         try:
-            plain = member.decompress(data)
+            plain = member.decompress(data, _PIECE)
         except _ERRORS as error:
-            raise FormatError(f"the {compression.value} stream is damaged: {error}") from None
+            raise FormatError(f"the {name} stream is damaged: {error}") from None
         if plain:
             yield plain
-        data = file.read(_READ) if not member.eof else member.unused_data
-    return data
+    source.push(member.unused_data)
 
 
 class _Reader(io.RawIOBase):
@@ -225,13 +249,9 @@ def _compressor(compression: Compression, level: int, threads: int) -> _Compress
     return cast(_Compressor, zstd.compressobj())
 
 
-def _zstd() -> _Decompressor:
-    return cast(_Decompressor, zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj())
-
-
 _LEVELS = {Compression.GZIP: range(1, 4), Compression.ZSTD: range(1, 23)}
-_DECOMPRESSORS: dict[Compression, Callable[[], _Decompressor]] = {
-    Compression.GZIP: lambda: cast(_Decompressor, isal_zlib.decompressobj(wbits=_GZIP)),
-    Compression.ZSTD: _zstd,
-    Compression.XZ: lambda: cast(_Decompressor, lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)),
+_MEMBERS: dict[Compression, Callable[[], Callable[[Source], Iterator[bytes]]]] = {
+    Compression.GZIP: lambda: _gzip_member,
+    Compression.ZSTD: lambda: Frames(_ZSTD_WINDOW).read,
+    Compression.XZ: lambda: _xz_stream,
 }

@@ -3,17 +3,20 @@
 ustar, pax and GNU's long names and numbers are read; ustar is written, with pax headers only where it falls
 short.  Extended attributes are the pax records ``SCHILY.xattr.<name>``.  Sparse files are refused: a slice
 cannot say them.  The fields and their specifications are in ``tar_header``.
+
+Where readers in the field (GNU tar, libarchive, Go) see different members in the same bytes, an archive is
+refused: two programs that look at it must not see two trees (CVE-2025-62518).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from linuxkit_rules.digest import Digest
-from linuxkit_rules.errors import FormatError
+from linuxkit_rules.errors import FormatError, one_line
 from linuxkit_rules.formats.entry import Entry, Kind, Slice
+from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
 from linuxkit_rules.formats.streams import Copy, SupportsWrite
 from linuxkit_rules.formats.tar_header import (
     BLOCK,
@@ -24,12 +27,14 @@ from linuxkit_rules.formats.tar_header import (
     Fields,
     Pax,
     checksum_matches,
+    device_of,
     identity,
     kind_of,
     mtime_of,
     name_of,
     normal,
     number,
+    octal,
     padded,
     raw,
     record,
@@ -40,21 +45,10 @@ from linuxkit_rules.formats.tar_header import (
 )
 
 _EXTENSIONS = frozenset((b"x", b"g", b"L", b"K"))
-_SHARED_KEYS = frozenset((b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"))
+_SHARED_KEYS = frozenset((b"uid", b"gid", b"mtime"))
+_OWN_KEYS = frozenset((b"path", b"linkpath", b"size"))
+_NONE: Pax = {}
 _OCTAL7, _OCTAL11 = 0o7777777, 0o77777777777
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What an archive may hold: members, bytes of a name, bytes of a member's extensions, bytes in all."""
-
-    entries: int = 4_000_000
-    name: int = 4096
-    extension: int = 1 << 20
-    total: int = 1 << 38
-
-
-DEFAULT_LIMITS = Limits()
 
 
 def read(file: BinaryIO, blob: Digest, limits: Limits = DEFAULT_LIMITS) -> Iterator[Entry]:
@@ -79,8 +73,9 @@ class _Reader:
         self._own: dict[bytes, bytes] = {}
         self._shared: dict[bytes, bytes] = {}
         self._own_size = 0
+        self._own_flags = b""
         if self._end > limits.total:
-            raise FormatError(f"the tar archive has {self._end} bytes, more than {limits.total} allowed")
+            raise limits.excess("total", f"a tar archive of {self._end} bytes")
 
     def entries(self) -> Iterator[Entry]:
         count = 0
@@ -90,9 +85,9 @@ class _Reader:
                 continue
             count += 1
             if count > self._limits.entries:
-                raise FormatError(f"the tar archive has more than {self._limits.entries} members")
-            yield self._entry(fields, self._pax())
-        if self._own:
+                raise self._limits.excess("entries", f"a tar archive of {count} members")
+            yield self._entry(fields, self._pax() if self._shared or self._own_flags else _NONE)
+        if self._own_flags:
             raise FormatError("the tar archive ends after an extension header")
 
     def _header(self) -> Fields | None:
@@ -119,28 +114,45 @@ class _Reader:
 
     def _extend(self, fields: Fields) -> None:
         """Take in what an extension header says of the next member (or, for ``g``, of all that follow)."""
-        flag, size = fields[7], number(fields[4])
-        if size < 0 or self._own_size + size > self._limits.extension:
+        flag, data = fields[7], self._extension(fields)
+        if flag in self._own_flags or (flag == b"g" and self._own_flags):
+            raise FormatError(f"an extension header too many at byte {self._position}")
+        if flag == b"g":
+            self._shared.update(_shared(data))
+            return
+        self._own_flags += flag
+        if flag == b"x":
+            found = dict(records(data))
+            if any(found.get(key) == b"" for key in _OWN_KEYS):
+                raise FormatError(f"an empty name or size in a pax header at byte {self._position}")
+        else:
+            name = data.split(b"\0", 1)[0]
+            if not name:
+                raise FormatError(f"an empty long name at byte {self._position}")
+            found = {b"path" if flag == b"L" else b"linkpath": name}
+        if not self._own.keys().isdisjoint(found):
+            raise FormatError(f"a name given twice, by pax and by GNU, at byte {self._position}")
+        self._own.update(found)
+
+    def _extension(self, fields: Fields) -> bytes:
+        """Give the contents of an extension header and go past them."""
+        size = number(fields[4])
+        if size < 0:
             raise FormatError(f"an extension header of {size} bytes at byte {self._position - BLOCK}")
+        self._own_size += size
+        if self._own_size > self._limits.extension:
+            what = f"an extension header of {size} bytes at byte {self._position - BLOCK}"
+            raise self._limits.excess("extension", what)
         data = self._file.read(size)
         if len(data) < size:
             raise FormatError(f"the tar archive ends inside an extension header at byte {self._position}")
         self._position += padded(size)
-        if flag == b"g":
-            self._shared.update((key, value) for key, value in records(data) if key in _SHARED_KEYS)
-            return
-        self._own_size += size
-        if flag == b"x":
-            self._own.update(records(data))
-        else:
-            self._own[b"path" if flag == b"L" else b"linkpath"] = data.split(b"\0", 1)[0]
+        return data
 
     def _pax(self) -> Pax:
         """Give the records for one member and forget its own; an empty value takes a record back."""
-        if not self._own and not self._shared:
-            return {}
         merged = {**self._shared, **self._own}
-        self._own, self._own_size = {}, 0
+        self._own, self._own_size, self._own_flags = {}, 0, b""
         return {key: value for key, value in merged.items() if value or key.startswith(XATTR)}
 
     def _entry(self, fields: Fields, pax: Pax) -> Entry:
@@ -148,25 +160,42 @@ class _Reader:
         try:
             return self._member(name, fields, pax)
         except FormatError as error:
-            raise FormatError(error.message, where=f"entry {text(name)!r}", hint=error.hint) from None
+            where = f"entry {one_line(repr(text(name)))}"
+            raise FormatError(error.message, where=where, hint=error.hint) from None
 
     def _member(self, name: bytes, fields: Fields, pax: Pax) -> Entry:
         path, kind = normal(self._name(name)), kind_of(name, fields[7])
+        if path.count("/") >= self._limits.depth:
+            raise self._limits.excess("depth", f"a path of {path.count('/') + 1} parts")
         content: bytes | Slice = b""
         link, major, minor = "", 0, 0
+        size = size_of(fields, pax)
         if kind is Kind.FILE:
-            content = self._content(size_of(fields, pax))
+            content = self._content(size)
+        elif size:
+            raise FormatError(f"a {kind.name.lower()} with contents of {size} bytes")
         elif kind is Kind.SYMLINK or kind is Kind.HARDLINK:
             link = self._name(pax.get(b"linkpath") or fields[8].split(b"\0", 1)[0])
             link = normal(link) if kind is Kind.HARDLINK else link
         elif kind is Kind.CHAR or kind is Kind.BLOCK:
-            major, minor = number(fields[12]), number(fields[13])
+            major, minor = device_of(fields, pax)
         if not path and kind is not Kind.DIRECTORY:
             raise FormatError("the root of an archive must be a directory")
-        mode = number(fields[1]) & 0o7777
+        mode = octal(fields[1]) & 0o7777
         uid, gid = identity(fields[2], pax, b"uid"), identity(fields[3], pax, b"gid")
-        xattrs = xattrs_of(pax) if pax else ()
+        xattrs = self._xattrs(pax) if pax else ()
         return Entry(path, kind, mode, uid, gid, mtime_of(fields, pax), link, major, minor, xattrs, content)
+
+    def _xattrs(self, pax: Pax) -> tuple[tuple[str, bytes], ...]:
+        found = xattrs_of(pax)
+        if len(found) > self._limits.xattrs:
+            raise self._limits.excess("xattrs", f"{len(found)} extended attributes")
+        for name, value in found:
+            if not name or "\0" in name:
+                raise FormatError(f"{one_line(repr(name))} is no name of an extended attribute")
+            if len(value) > self._limits.xattr:
+                raise self._limits.excess("xattr", f"the attribute {one_line(name)} of {len(value)} bytes")
+        return found
 
     def _content(self, size: int) -> bytes | Slice:
         offset = self._position
@@ -177,10 +206,19 @@ class _Reader:
 
     def _name(self, name: bytes) -> str:
         if len(name) > self._limits.name:
-            raise FormatError(f"a name of {len(name)} bytes, more than {self._limits.name} allowed")
+            raise self._limits.excess("name", f"a name of {len(name)} bytes")
         if not name or b"\0" in name:
             raise FormatError("a NUL in a name" if name else "an empty name")
         return text(name)
+
+
+def _shared(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Give what a global header says of the members that follow; FormatError where it says which they are."""
+    for key, value in records(data):
+        if key in _OWN_KEYS or key.startswith(XATTR):
+            raise FormatError(f"a global header that says {text(key)} of all members")
+        if key in _SHARED_KEYS:
+            yield key, value
 
 
 class Writer:

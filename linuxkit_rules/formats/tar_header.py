@@ -24,9 +24,12 @@ HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12s")
 Fields = tuple[bytes, ...]
 Pax = Mapping[bytes, bytes]
 
+_GNU = b"ustar  \0"
+_SPARSE = (b"GNU.sparse.", b"SCHILY.realsize", b"SUN.holesdata")
 _STAR_TRAILER = b"tar\0"
 _KINDS = {kind.value.encode(): kind for kind in Kind} | {b"\0": Kind.FILE, b"7": Kind.FILE}
 _SECONDS = re.compile(rb"(-?)([0-9]{1,15})(\.[0-9]*)?")
+_DEVICE_KEYS = (b"SCHILY.devmajor", b"SCHILY.devminor")
 _MAX_ID = 2**32 - 2
 
 
@@ -58,18 +61,25 @@ def raw(name: str) -> bytes:
 
 def checksum_matches(block: bytes, field: bytes) -> bool:
     """Whether ``field`` is the sum of the header's bytes, unsigned or signed (as old programs write it)."""
-    written = octal(field)
+    try:
+        written = octal(field)
+    except FormatError:
+        return False
     total = sum(block) - sum(field) + 8 * ord(" ")
     return written == total or written == total - 256 * sum(byte > 127 for byte in block)
 
 
 def name_of(fields: Fields) -> bytes:
-    """Give the member's name, prefix and all."""
+    """Give the member's name, prefix and all; FormatError where readers differ on what the prefix is."""
     name = fields[0].split(b"\0", 1)[0]
-    if fields[9] != USTAR or not fields[14][0]:
+    magic, prefix = fields[9], fields[14]
+    if not prefix[0] or magic[:6] != USTAR[:6]:
         return name
     # star keeps access and change times in the last 24 bytes of the prefix
-    prefix = fields[14][:131] if fields[15][8:] == _STAR_TRAILER else fields[14]
+    if magic != USTAR or (fields[15][8:] == _STAR_TRAILER and b"\0" not in prefix[:131]):
+        raise FormatError(
+            "a ustar header whose prefix is a name to some readers only", where=f"entry {name!r}"
+        )
     return prefix.split(b"\0", 1)[0] + b"/" + name
 
 
@@ -79,16 +89,21 @@ def kind_of(name: bytes, flag: bytes) -> Kind:
     if kind is None:
         what = "a sparse file" if flag == b"S" else f"a member of type {flag!r}"
         raise FormatError(f"{what} is not supported", hint="write the archive again with another program")
-    return Kind.DIRECTORY if kind is Kind.FILE and name.endswith(b"/") else kind
+    if kind is not Kind.FILE or not name.endswith(b"/"):
+        return kind
+    if flag == b"7" or not name.strip(b"/"):
+        raise FormatError("a file whose name is a directory's")
+    return Kind.DIRECTORY
 
 
 @functools.lru_cache(4096)
 def octal(field: bytes) -> int:
-    """Read octal digits amid spaces and NULs; none at all are 0."""
-    digits = field.strip(b"\0 ").split(b"\0", 1)[0]
-    if not digits:
+    """Read octal digits amid spaces, with spaces or NULs after them; none at all are 0."""
+    digits, _, rest = field.strip(b" ").partition(b"\0")
+    digits = digits.strip(b" ")
+    if not digits and not rest.strip(b"\0 "):
         return 0
-    if not digits.isdigit() or b"8" in digits or b"9" in digits:
+    if not digits.isdigit() or b"8" in digits or b"9" in digits or rest.strip(b"\0 "):
         raise FormatError(f"{field!r} is not an octal number")
     return int(digits, 8)
 
@@ -131,6 +146,19 @@ def mtime_of(fields: Fields, pax: Pax) -> int:
     return -seconds - bool(fraction) if match[1] else seconds
 
 
+def device_of(fields: Fields, pax: Pax) -> tuple[int, int]:
+    """Give a device's numbers, 0 to 2**32 - 1; FormatError where pax records of star's say others."""
+    found = number(fields[12]), number(fields[13])
+    if any(found) and fields[9] not in (USTAR, _GNU):
+        raise FormatError("a device's numbers in a header that has no place for them")
+    for value, key in zip(found, _DEVICE_KEYS, strict=True):
+        if not 0 <= value < 2**32:
+            raise FormatError(f"the device number {value} is out of range")
+        if key in pax and _decimal(pax, key) != value:
+            raise FormatError(f"a device number that is {value}, and by {text(key)} another")
+    return found
+
+
 def xattrs_of(pax: Pax) -> tuple[tuple[str, bytes], ...]:
     """Give the extended attributes, sorted by name."""
     found = ((text(key[len(XATTR) :]), value) for key, value in pax.items() if key.startswith(XATTR))
@@ -147,7 +175,7 @@ def records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         key, equals, value = record[:-1].partition(b"=")
         if not equals or not key or len(digits) + 1 + len(record) != length or record[-1:] != b"\n":
             raise FormatError(f"a damaged pax record: {data[position : position + 40]!r}")
-        if key.startswith(b"GNU.sparse."):
+        if key.startswith(_SPARSE):
             raise FormatError("a sparse file is not supported", hint="write the archive without --sparse")
         yield key, value
         position += length

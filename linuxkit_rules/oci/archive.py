@@ -11,9 +11,10 @@ import posixpath
 from typing import Any
 
 from linuxkit_rules.digest import Descriptor, Digest
-from linuxkit_rules.errors import FormatError, ImageError, SpecError
+from linuxkit_rules.errors import FormatError, ImageError, SpecError, one_line
 from linuxkit_rules.formats.compression import Compression, decompressed, sniff
 from linuxkit_rules.formats.entry import Entry, Kind, Slice
+from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
 from linuxkit_rules.formats.tar import read as read_tar
 from linuxkit_rules.oci.manifest import (
     DOCKER_CONFIG,
@@ -33,10 +34,10 @@ _LINKS = 8
 class ArchiveFiles:
     """The files of a tar archive that lies in the store, plain or compressed."""
 
-    def __init__(self, store: Store, archive: Descriptor, name: str) -> None:
+    def __init__(self, store: Store, archive: Descriptor, name: str, limits: Limits = DEFAULT_LIMITS) -> None:
         self.name = name
         self._store = store
-        self._entries = _entries(store, archive, name)
+        self._entries = _entries(store, archive, name, limits)
 
     def read(self, path: str) -> bytes:
         """Give a small file; raise FileNotFoundError where there is none, ImageError where it is too long."""
@@ -64,7 +65,7 @@ class ArchiveFiles:
                 break
             symbolic = entry.kind is Kind.SYMLINK
             path = posixpath.normpath(posixpath.join(posixpath.dirname(path) if symbolic else "", entry.link))
-        raise ImageError(f"{wanted} is no file", where=self.name)
+        raise ImageError(f"{one_line(wanted)} is no file", where=self.name)
 
 
 class DockerArchive:
@@ -74,13 +75,17 @@ class DockerArchive:
     is none, or has not exactly that image.
     """
 
-    def __init__(self, files: ArchiveFiles, ref: str) -> None:
+    def __init__(self, files: ArchiveFiles, ref: str, limits: Limits = DEFAULT_LIMITS) -> None:
         self.name = files.name
         self._files = files
         self._paths: dict[Digest, str] = {}
+        self._known: dict[tuple[str, str], Descriptor] = {}
         image = _pick(_images(files), ref, self.name)
         config = self._add(_path(image.get("Config"), self.name), DOCKER_CONFIG)
-        layers = tuple(self._add(_path(item, self.name), DOCKER_LAYER) for item in _layers(image, self.name))
+        listed = _layers(image, self.name)
+        if len(listed) > limits.layers:
+            raise limits.excess("layers", f"{len(listed)} layers", ImageError, self.name)
+        layers = tuple(self._add(_path(item, self.name), DOCKER_LAYER) for item in listed)
         self._manifest = Manifest(config, layers, DOCKER_MANIFEST).to_bytes()
         self.top = Descriptor(DOCKER_MANIFEST, Digest.of(self._manifest), len(self._manifest))
 
@@ -95,33 +100,36 @@ class DockerArchive:
 
     def _add(self, path: str, media_type: str) -> Descriptor:
         """Find out the digest of a file, which the archive does not tell."""
-        out = HashWriter()
-        try:
-            self._files.copy(path, out)
-        except FileNotFoundError:
-            raise ImageError(f"the archive lacks {path}", where=self.name) from None
-        self._paths[out.digest] = path
-        return Descriptor(media_type, out.digest, out.size)
+        if (path, media_type) not in self._known:
+            out = HashWriter()
+            try:
+                self._files.copy(path, out)
+            except FileNotFoundError:
+                raise ImageError(f"the archive lacks {one_line(path)}", where=self.name) from None
+            self._paths[out.digest] = path
+            self._known[path, media_type] = Descriptor(media_type, out.digest, out.size)
+        return self._known[path, media_type]
 
 
-def _entries(store: Store, archive: Descriptor, name: str) -> dict[str, Entry]:
+def _entries(store: Store, archive: Descriptor, name: str, limits: Limits) -> dict[str, Entry]:
     """Index the archive's members by path; of several with one path the last counts."""
     try:
-        plain = _plain(store, archive)
+        plain = _plain(store, archive, limits)
         with store.open(plain.digest) as file:
-            return {entry.path: entry for entry in read_tar(file, plain.digest)}
+            return {entry.path: entry for entry in read_tar(file, plain.digest, limits)}
     except FormatError as error:
-        raise ImageError(f"is no archive of images: {error.message}", where=name) from error
+        where = f"{name}: {error.where}" if error.where else name
+        raise ImageError(f"is no archive of images: {error.message}", where=where, hint=error.hint) from error
 
 
-def _plain(store: Store, archive: Descriptor) -> Descriptor:
+def _plain(store: Store, archive: Descriptor, limits: Limits) -> Descriptor:
     """Give the archive without its compression, as a blob that slices can point into."""
     with store.open(archive.digest) as file:
         if sniff(file.read(6)) is Compression.NONE:
             return archive
         file.seek(0)
         with store.writer() as writer:
-            for piece in decompressed(file):
+            for piece in decompressed(file, limits):
                 writer.write(piece)
             return writer.commit()
 
@@ -142,7 +150,7 @@ def _pick(images: list[dict[str, Any]], ref: str, where: str) -> dict[str, Any]:
         return found[0]
     names = ", ".join(tag for image in images for tag in _tags(image)) or "images without a name"
     what = f"{len(found)} images match {ref!r}" if found else f"there is no image {ref!r}"
-    raise ImageError(what, where=where, hint=f"there are: {names}")
+    raise ImageError(what, where=where, hint=f"there are: {one_line(names)}")
 
 
 def _tags(image: dict[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import FormatError, ImageError, PlatformError
+from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
 from linuxkit_rules.oci.config import ImageSettings
 from linuxkit_rules.oci.manifest import (
     CONFIG,
@@ -90,15 +91,22 @@ class Chosen:
         return ImagePin.of(self.descriptor, self.manifest)
 
 
-def choose(origin: Origin, top: Descriptor, platform: Platform, where: str) -> Chosen:
-    """Follow indexes from ``top`` to the manifest for ``platform``; ImageError, at ``where``, if none is."""
+def choose(
+    origin: Origin, top: Descriptor, platform: Platform, where: str, limits: Limits = DEFAULT_LIMITS
+) -> Chosen:
+    """Follow indexes from ``top`` to the manifest for ``platform``; ImageError, at ``where``, if none is.
+
+    ``limits`` say how long documents may be, and how many layers there may be.
+    """
     documents: list[tuple[Descriptor, bytes]] = []
     for _ in range(_DEPTH):
-        data = read_verified(origin, top)
+        data = read_verified(origin, top, limits.document)
         documents.append((top, data))
         value = parse(data, top.media_type, f"{where}: {top.digest}")
         if isinstance(value, Manifest):
             require_image(value, f"{where}: {top.digest}")
+            if len(value.layers) > limits.layers:
+                raise limits.excess("layers", f"{len(value.layers)} layers", ImageError, where)
             return Chosen(value, tuple(documents))
         top = value.select(platform, where).descriptor
     raise ImageError(f"indexes are nested more than {_DEPTH} deep", where=where)

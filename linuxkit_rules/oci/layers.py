@@ -9,11 +9,13 @@ own root would do: symbolic links among the parents of a path are followed, neve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from linuxkit_rules.errors import ImageError
+from linuxkit_rules.errors import ImageError, one_line, within
 from linuxkit_rules.formats.entry import Entry, Kind
+from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
@@ -21,6 +23,7 @@ _RESERVED = (
     ".wh..wh."  # names of the storage driver that layers come from; only the opaque one means something
 )
 _MOST_LINKS = 40  # as the kernel's MAXSYMLINKS
+_STEPS = 16
 
 
 @dataclass(slots=True)
@@ -33,19 +36,26 @@ class _Node:
     via: str = ""
 
 
-def flatten(layers: Iterable[Iterable[Entry]]) -> dict[str, Entry]:
+def flatten(
+    layers: Iterable[Iterable[Entry]], names: Sequence[str] = (), limits: Limits = DEFAULT_LIMITS
+) -> dict[str, Entry]:
     """Give the root file system of ``layers``, the lowest first, by path; parents come before what they hold.
 
     Within a directory, names are in code point order.  A file with several names is a FILE under the first of
     them and a HARDLINK to that one under the others, all with the file's attributes.  Parents that no layer
     lists are directories of root, 0755, mtime 0; the root itself (``""``) is given only where a layer lists
     it.  Raises ImageError where a layer cannot be applied: a hard link to nothing or to a directory, a path
-    below a file, a whiteout of no name, symbolic links without end.
+    below a file, a whiteout of no name, symbolic links without end, or more than ``limits`` allow.  ``names``
+    are what messages call the layers.
     """
     unlisted = _directory("")
     root = _Node(unlisted)
-    for layer in layers:
-        _apply(root, list(layer))
+    budget = _Budget(limits)
+    for number, layer in enumerate(layers):
+        members = list(layer)
+        with within(names[number]) if number < len(names) else contextlib.nullcontext():
+            budget.spend(len(members))
+            _apply(root, members, budget)
     listed = {} if root.entry is unlisted else {"": root.entry}
     tree = listed | dict(_listed(root))
     for path, entry in tree.items():
@@ -80,27 +90,74 @@ def remove(tree: dict[str, Entry], path: str) -> None:
         tree[name] = replace(lost, path=name, via="") if first == name else replace(entry, link=first)
 
 
-def _apply(root: _Node, layer: list[Entry]) -> None:
+class _Budget:
+    """What may still be spent on one image: entries in the tree, and parts of links gone through.
+
+    Forty links of a thousand parts each, before each of a million entries, would take days.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._entries = 0
+        self._steps = 0
+
+    def spend(self, entries: int) -> None:
+        """Count entries; raise ImageError where they are too many."""
+        self._entries += entries
+        if self._entries > self.limits.entries:
+            raise self.limits.excess("entries", f"{self._entries} entries in all layers", ImageError)
+
+    def walk(self, steps: int) -> None:
+        """Count parts of a link's target; raise ImageError where they are too many."""
+        self._steps += steps
+        if self._steps > _STEPS * self.limits.entries:
+            what = f"{self._steps} parts of symbolic links on the way to entries"
+            raise ImageError(f"{what}, more than {_STEPS} for each entry allowed")
+
+    def check(self, path: str) -> None:
+        """Raise ImageError where a path, its links followed, is too long or too deep."""
+        if path.count("/") >= self.limits.depth:
+            raise self.limits.excess("depth", f"a path of {path.count('/') + 1} parts", ImageError)
+        if len(path) > self.limits.name:
+            raise self.limits.excess("name", f"a path of {len(path)} characters", ImageError)
+
+
+def _apply(root: _Node, layer: list[Entry], budget: _Budget) -> None:
     """Lay a layer over ``root``: first what it hides of lower ones, wherever it says so; then its members."""
     members: list[Entry] = []
     markers: list[Entry] = []
     for entry in layer:
-        name = entry.path.rpartition("/")[2]
-        (markers if name.startswith(WHITEOUT) else members).append(entry)
-    walk = _Walk(root, frozenset(entry.path for entry in members if entry.kind is Kind.DIRECTORY))
+        if WHITEOUT not in entry.path or not _is_marker(entry.path):
+            members.append(entry)
+        else:
+            markers.append(entry)
+    last = {entry.path: entry.kind for entry in members}
+    own = frozenset(path for path, kind in last.items() if kind is Kind.DIRECTORY)
+    walk = _Walk(root, own, budget)
     for marker in markers:
         _hide(walk, marker.path)
     for entry in members:
         _put(walk, entry)
 
 
+def _is_marker(path: str) -> bool:
+    """Whether the name, or one above it, is reserved for whiteouts and storage drivers."""
+    *above, name = path.split("/")
+    for part in above:
+        if part.startswith(_RESERVED):
+            return True
+        if part.startswith(WHITEOUT):
+            raise ImageError("a path below a whiteout", where=_shown(path))
+    return name.startswith(WHITEOUT)
+
+
 def _hide(walk: _Walk, path: str) -> None:
     parent, _, name = path.rpartition("/")
     hidden = name.removeprefix(WHITEOUT)
-    if name != OPAQUE and name.startswith(_RESERVED):
+    if not name.startswith(WHITEOUT) or (name != OPAQUE and name.startswith(_RESERVED)):
         return
     if hidden in ("", ".", ".."):
-        raise ImageError("a whiteout that names nothing", where=f"entry {path!r}")
+        raise ImageError("a whiteout that names nothing", where=_shown(path))
     place = walk.find(parent)
     if place and name == OPAQUE:
         place.children.clear()
@@ -115,7 +172,7 @@ def _put(walk: _Walk, entry: Entry) -> None:
     parent, _, name = entry.path.rpartition("/")
     place = walk.find(parent, make=True)
     if place is None:
-        raise ImageError("a path below something that is no directory", where=f"entry {entry.path!r}")
+        raise ImageError("a path below something that is no directory", where=_shown(entry.path))
     if entry.kind is Kind.HARDLINK:
         target = _target(walk, entry)
         indirect = target.linked or target.entry.kind is Kind.SYMLINK
@@ -132,7 +189,9 @@ def _target(walk: _Walk, link: Entry) -> _Node:
     node = place.children.get(name) if place else None
     if node is None or node.entry.kind is Kind.DIRECTORY:
         what = "a directory" if node else "nothing"
-        raise ImageError(f"a hard link to {link.link!r}, which is {what}", where=f"entry {link.path!r}")
+        raise ImageError(
+            f"a hard link to {one_line(repr(link.link))}, which is {what}", where=_shown(link.path)
+        )
     return node
 
 
@@ -140,12 +199,13 @@ def _target(walk: _Walk, link: Entry) -> _Node:
 class _Walk:
     """Finds directories for one layer.
 
-    ``own`` are the paths that this layer lists as directories: links and files of lower layers there are
-    about to be replaced, whichever member comes first, so they are neither followed nor in the way.
+    ``own`` are the paths that are directories when this layer has been laid: links and files of lower layers
+    there are about to be replaced, whichever member comes first, so they are neither followed nor in the way.
     """
 
     root: _Node
     own: frozenset[str]
+    budget: _Budget
 
     def find(self, path: str, *, make: bool = False) -> _Node | None:
         """Give the directory ``path``, links followed; None where there is none, and none to be made."""
@@ -167,10 +227,15 @@ class _Walk:
                 continue
             links += 1
             if links > _MOST_LINKS:
-                raise ImageError("symbolic links without end", where=f"entry {path!r}")
+                raise ImageError("symbolic links without end", where=_shown(path))
             target = child.entry.link.split("/")
+            with within(_shown(path)):
+                self.budget.walk(len(target))
             del trail[1 if target[0] == "" else len(trail) :]
             todo += target[::-1]
+        if links:
+            with within(_shown(path)):
+                self.budget.check(trail[-1][0])
         return trail[-1][1]
 
     def _child(self, place: _Node, name: str, path: str, make: bool) -> _Node | None:
@@ -181,8 +246,14 @@ class _Walk:
             return child
         if not make or (child and path not in self.own):
             return None
+        with within(_shown(path)):
+            self.budget.spend(1)
         made = place.children[name] = _Node(_directory(path))
         return made
+
+
+def _shown(path: str) -> str:
+    return f"entry {one_line(repr(path))}"
 
 
 def _directory(path: str) -> Entry:

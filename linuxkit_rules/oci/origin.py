@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar, runtime_checkable
 
 from linuxkit_rules.digest import Descriptor, Digest
@@ -36,6 +37,19 @@ class SecondChance(Protocol):
 
     def doubt(self, descriptor: Descriptor) -> bool:
         """Hear that what came has the wrong content; say whether to fetch it again."""
+
+
+@contextlib.contextmanager
+def naming(image: str, origin: Origin) -> Iterator[None]:
+    """Have the block's ImageErrors name ``image``, as the user knows it, before the place in ``origin``."""
+    try:
+        yield
+    except ImageError as error:
+        place = error.where or origin.name
+        if not place.startswith(image):
+            inside = image.startswith(origin.name) and place.startswith(origin.name)
+            error.where = image + place.removeprefix(origin.name) if inside else f"{image}: {place}"
+        raise
 
 
 class HashWriter:
@@ -92,10 +106,13 @@ def copy_verified(origin: Origin, descriptor: Descriptor, out: SupportsWrite) ->
     check.finish()
 
 
-def read_verified(origin: Origin, descriptor: Descriptor) -> bytes:
-    """Give a small blob (manifest, index, configuration); raise ImageError where it is wrong or too long."""
-    if descriptor.size > SIZE_LIMIT:
-        message = f"a document of {descriptor.size} bytes is longer than the {SIZE_LIMIT} that are read"
+def read_verified(origin: Origin, descriptor: Descriptor, most: int = SIZE_LIMIT) -> bytes:
+    """Give a small blob (manifest, index, configuration); raise ImageError where it is wrong or too long.
+
+    ``most`` is how many bytes it may have.
+    """
+    if descriptor.size > most:
+        message = f"a document of {descriptor.size} bytes is longer than the {most} that are read"
         raise ImageError(message, where=f"{origin.name}: {descriptor.digest}")
 
     def fetch() -> bytes:

@@ -206,7 +206,8 @@ class _Planner:
             yield Step(f"init/{index:03}/rootfs", stage, inputs(("image", image)), where)
         if len(images) > 1:
             given = inputs(*(("image", image) for _, image in images))
-            yield Step("init/apk", ApkDatabase(**self._packing), given)
+            names = tuple(self._spec.init[index] for index, _ in images)
+            yield Step("init/apk", ApkDatabase(images=names, **self._packing), given)
 
     def _init_images(self) -> Iterator[Step | None]:
         for text, where in zip(self._spec.init, self._spec.init_places, strict=True):

@@ -20,7 +20,8 @@ from linuxkit_rules.plan.sources import Sources
 from linuxkit_rules.plan.written import replace_file
 from linuxkit_rules.spec.linuxkit import load
 from linuxkit_rules.spec.merge import merge
-from linuxkit_rules.stages.image import WORKERS, ImageStage, resolve
+from linuxkit_rules.stages.fetch import WORKERS
+from linuxkit_rules.stages.image import ImageStage, resolve
 from linuxkit_rules.stages.stage import Engine
 
 ARCHES = ("amd64", "arm64")

@@ -43,7 +43,7 @@ def volume_step(
         laid_out = LayoutVolume(volume.name, _reference(image.stage), compression=compression, level=level)
         whole = _whole(f"{name}/image", volume, image, platforms)
         return Step(f"{name}/segment", laid_out, inputs(("image", whole)), volume.where)
-    files = FilesVolume(volume.name, compression=compression, level=level)
+    files = FilesVolume(volume.name, volume.image, compression=compression, level=level)
     given = inputs(("image", image)) if image else ()
     return Step(f"{name}/segment", files, given, volume.where)
 

@@ -21,6 +21,7 @@ from SCons.CacheDir import CacheDir
 from SCons.Environment import OverrideEnvironment
 from SCons.Util import hash_signature
 
+from linuxkit_rules.digest import canonical_json
 from linuxkit_rules.errors import FormatError, UsageError
 from linuxkit_rules.scons.actions import Deliver, Discard, Job, Node, RunStage, decode
 from linuxkit_rules.scons.settings import Site
@@ -141,7 +142,10 @@ class Declarations:
 
     def _declare(self, draft: Draft, number: int, task: Task, sources: Sequence[Node]) -> Node:
         target = draft.folder.File(self._free(str(draft.folder), task.name) + ".json")
-        (node,) = _run_stage(draft.env, target=target, source=[*sources, draft.env.Value(task.recipe)])
+        decisive = [draft.env.Value(task.recipe)]
+        if changed := self._site.limits.changed():
+            decisive.append(draft.env.Value(canonical_json({"limits": changed}).decode()))
+        (node,) = _run_stage(draft.env, target=target, source=[*sources, *decisive])
         node.attributes.linuxkit_job = Job(task, lambda: draft.step(number), self._site)
         node.set_nocache()
         self._results[node] = self._trusted(node)

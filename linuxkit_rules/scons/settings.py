@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import SCons.Action
 
 from linuxkit_rules.errors import FormatError, UsageError
+from linuxkit_rules.formats.limits import Limits
 from linuxkit_rules.host import access, checked_arch, is_locked, store_root
 from linuxkit_rules.store.blobs import Store
 
@@ -43,6 +44,7 @@ DEFAULTS: dict[str, str] = {
     "LINUXKIT_IMAGE_LOCK": "",
     "LINUXKIT_LOCKED": "",
     "LINUXKIT_VENDOR": "",
+    "LINUXKIT_LIMITS": "",
     "LINUXKIT_STATE": "",
     "LINUXKIT_TRACE": "",
 }
@@ -79,6 +81,7 @@ def choices_of(env: Any) -> dict[str, Any]:
         "ignore_trust": str(env["LINUXKIT_IGNORE_TRUST"]) not in ("", "0", "False"),
         "image_lock": str(env.File(image_lock).get_abspath()) if image_lock else "",
         "locked": is_locked(str(env["LINUXKIT_LOCKED"])),
+        "limits": Limits.parse(str(env["LINUXKIT_LIMITS"])).changed(),
     }
 
 
@@ -104,10 +107,11 @@ def settings_of(choices: Mapping[str, Any]) -> Settings:
 
 
 class Site:
-    """Where things are: the ``store``; and the ``engine``, made when something has to run."""
+    """Where things are: the ``store``; the ``limits`` of images; the ``engine``, made when it has to run."""
 
-    def __init__(self, root: Path, trace: str, fetching: Mapping[str, str]) -> None:
+    def __init__(self, root: Path, trace: str, fetching: Mapping[str, str], limits: Limits) -> None:
         self.store = Store(root)
+        self.limits = limits
         self._fetching = fetching
         self._trace = Path(trace) if trace else None
         self._engine: Engine | None = None
@@ -123,7 +127,7 @@ class Site:
             if self._engine is None:
                 display = Display(quiet=not SCons.Action.print_actions)
                 fetching = access(self._fetching, progress=display)
-                self._engine = Engine(self.store, _reporter(self._trace, display), fetching)
+                self._engine = Engine(self.store, _reporter(self._trace, display), fetching, self.limits)
             return self._engine
 
 
@@ -132,13 +136,14 @@ def site_of(env: Any) -> Site:
     vendor = env["LINUXKIT_VENDOR"]
     fetching = {name: str(env[name]) for name in _FETCHING}
     fetching["LINUXKIT_VENDOR"] = str(env.Dir(vendor).get_abspath()) if vendor else ""
+    limits = Limits.parse(str(env["LINUXKIT_LIMITS"]))
     root = store_root(str(env["LINUXKIT_STORE"]), base=Path(env.Dir("#").get_abspath()))
-    return _site(root, str(env["LINUXKIT_TRACE"]), tuple(fetching.items()))
+    return _site(root, str(env["LINUXKIT_TRACE"]), tuple(fetching.items()), limits)
 
 
 @functools.cache
-def _site(root: Path, trace: str, fetching: tuple[tuple[str, str], ...]) -> Site:
-    return Site(root, trace, dict(fetching))
+def _site(root: Path, trace: str, fetching: tuple[tuple[str, str], ...], limits: Limits) -> Site:
+    return Site(root, trace, dict(fetching), limits)
 
 
 def _reporter(trace: Path | None, display: Display) -> Callable[[Event], None]:

@@ -7,7 +7,8 @@ by two newlines, with time 0; one alone stays as it is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import repeat
 from typing import ClassVar
 
 from linuxkit_rules.debian.contents import Contents
@@ -22,15 +23,20 @@ INSTALLED = "lib/apk/db/installed"
 
 @dataclass(frozen=True)
 class ApkDatabase(PackingStage):
-    """Packs the joined database of the inputs ``image`` (manifests); nothing if only one has one."""
+    """Packs the joined database of the inputs ``image`` (manifests); nothing if only one has one.
+
+    ``images`` stand for them in messages.
+    """
 
     name: ClassVar[str] = "apk"
     version: ClassVar[int] = 1
+    images: tuple[str, ...] = field(default=(), compare=False)
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Join and pack; raise ImageError where an image is not sound."""
         contents = Contents(work.store)
-        trees = (image_tree(image, work) for image in inputs["image"])
+        names = self.images or ("",) * len(inputs["image"])
+        trees = (image_tree(*item) for item in zip(inputs["image"], repeat(work), names, strict=False))
         found = [tree[INSTALLED] for tree in trees if INSTALLED in tree]
         databases = [bytes(contents.view(item)) for item in found if item.kind is Kind.FILE]
         if len(databases) < 2:

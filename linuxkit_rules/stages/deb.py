@@ -13,7 +13,7 @@ from linuxkit_rules.debian.lock import Pin
 from linuxkit_rules.debian.mirror import find, url
 from linuxkit_rules.debian.tree import Tree
 from linuxkit_rules.digest import Descriptor
-from linuxkit_rules.errors import FormatError, NetworkError, PackageError
+from linuxkit_rules.errors import FormatError, NetworkError, PackageError, within
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.stages.unpack import Unpack, load
 from linuxkit_rules.store.blobs import OCTET_STREAM
@@ -40,10 +40,12 @@ class Deb(Stage):
         """Fetch and index; raise NetworkError, or PackageError where the package is not sound."""
         deb = self._fetch(work)
         try:
-            data = unpack_data(work.store, deb.digest)
+            data = unpack_data(work.store, deb.digest, work.limits)
         except FormatError as error:
-            raise PackageError(error.message, where=f"package {self.label()}") from None
-        index = work.run(Unpack(), {"layer": [data]})
+            where = f"package {self.label()}"
+            raise PackageError(error.message, where=where, hint=error.hint) from None
+        with within(f"package {self.label()}"):
+            index = work.run(Unpack(), {"layer": [data]})
         return Result(index.output, (*index.refers, deb))
 
     def _fetch(self, work: Engine) -> Descriptor:

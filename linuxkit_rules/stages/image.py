@@ -1,8 +1,7 @@
 """Stages that bring an image into the store, from a registry, a layout or an archive.
 
-Each gives the descriptor of a normalised OCI manifest (``oci/image.py``) and refers to the configuration and
-the layers, as plain tar.  A layer is a step of its own, remembered by its digests: images that share layers
-fetch and unpack them once, wherever they come from.
+Each gives the descriptor of a normalised OCI manifest (``oci/image.py``) and refers to the configuration, to
+the layers, as plain tar, and to the documents that led to it.
 """
 
 from __future__ import annotations
@@ -10,85 +9,28 @@ from __future__ import annotations
 import contextlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from linuxkit_rules.digest import Descriptor, Digest
-from linuxkit_rules.errors import FormatError, ImageError, SignatureError, StoreError
-from linuxkit_rules.formats.compression import decompressed
+from linuxkit_rules.errors import ImageError, SignatureError
 from linuxkit_rules.oci.archive import ArchiveFiles, DockerArchive
-from linuxkit_rules.oci.image import choose, diff_ids, save
+from linuxkit_rules.oci.image import choose
 from linuxkit_rules.oci.layout import Layout, LayoutRepository
-from linuxkit_rules.oci.manifest import LAYER, Platform
-from linuxkit_rules.oci.origin import Origin, copy_verified
+from linuxkit_rules.oci.manifest import Platform
+from linuxkit_rules.oci.origin import Origin
 from linuxkit_rules.oci.pins import HINT, ImagePin, PinnedImage
 from linuxkit_rules.oci.reference import ArchiveSource, LayoutSource, Reference
 from linuxkit_rules.oci.signature import Place
 from linuxkit_rules.oci.verify import Requirement
-from linuxkit_rules.stages.obtain import document, obtain, store_first
+from linuxkit_rules.stages.fetch import bring
+from linuxkit_rules.stages.obtain import store_first
 from linuxkit_rules.stages.stage import WHERE_SET, Engine, Inputs, Stage
 from linuxkit_rules.stages.verify import VerifySignature
-from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
-
-WORKERS = 4
-"""How many blobs of an image are fetched at once."""
-
-
-@dataclass(frozen=True)
-class FetchLayer(Stage):
-    """One layer: fetched, verified, unpacked to plain tar, verified against its diff_id.
-
-    No inputs.  ``origin`` only says where to fetch from.
-    """
-
-    name: ClassVar[str] = "fetch-layer"
-    version: ClassVar[int] = 1
-    digest: Digest
-    size: int
-    diff_id: Digest
-    origin: Origin = field(compare=False, repr=False)
-
-    def label(self) -> str:
-        """What is fetched."""
-        return f"{self.origin.name} {self.digest.hex[:12]}"
-
-    def run(self, inputs: Inputs, work: Engine) -> Result:
-        """Fetch, verify, unpack, verify; raise ImageError or NetworkError."""
-        where = f"{self.origin.name}: layer {self.digest}"
-        with self._packed(work.store) as packed, work.store.writer() as writer:
-            try:
-                for piece in decompressed(packed):
-                    writer.write(piece)
-                return Result(writer.commit(LAYER, self.diff_id))
-            except FormatError as error:
-                raise ImageError(error.message, where=where) from error
-            except StoreError as error:
-                raise ImageError(f"unpacked, {error.message}", where=where) from error
-
-    @contextmanager
-    def _packed(self, store: Store) -> Iterator[BinaryIO]:
-        """Open the layer as it is where it comes from.
-
-        What a registry gave stays in the store, though no entry names it: another process may want it as it
-        is, for a volume that holds the image.  ``gc`` drops it.
-        """
-        layer = Descriptor(LAYER, self.digest, self.size)
-        if not isinstance(self.origin, (Layout, DockerArchive)):
-            obtain(self.origin, layer, store)
-        if store.has(layer):
-            with store.open(layer.digest) as packed:
-                yield packed
-            return
-        with store.scratch() as path, path.open("w+b") as packed:
-            copy_verified(self.origin, layer, packed)
-            packed.seek(0)
-            yield packed
 
 
 @dataclass(frozen=True)
@@ -169,7 +111,7 @@ class PullImage(ImageStage):
         """Fetch, verify, normalise; raise ImageError or NetworkError."""
         platform = Platform("linux", self.arch)
         with self.opened(inputs, work, platform) as (origin, top):
-            return _bring(origin, top, platform, work, self.label(), self.pin)
+            return bring(origin, top, platform, work, self.label(), self.pin)
 
     @contextmanager
     def located(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
@@ -213,7 +155,7 @@ class LayoutImage(ImageStage):
         """Fetch, verify, normalise; raise ImageError or NetworkError."""
         platform = Platform("linux", self.arch)
         with self.opened(inputs, work, platform) as (origin, top):
-            return _bring(origin, top, platform, work, self.label(), self.pin)
+            return bring(origin, top, platform, work, self.label(), self.pin)
 
     @contextmanager
     def located(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
@@ -244,15 +186,15 @@ class ArchiveImage(ImageStage):
         """Fetch, verify, normalise; raise ImageError or NetworkError."""
         platform = Platform("linux", self.arch)
         with self.opened(inputs, work, platform) as (origin, top):
-            return _bring(origin, top, platform, work, self.label())
+            return bring(origin, top, platform, work, self.label())
 
     @contextmanager
     def located(self, inputs: Inputs, work: Engine) -> Iterator[tuple[Origin, Descriptor]]:
         """Index the archive and find the image."""
         (archive,) = inputs["archive"]
-        files = ArchiveFiles(work.store, archive, self.file)
+        files = ArchiveFiles(work.store, archive, self.file, work.limits)
         if self.form == "docker":
-            docker = DockerArchive(files, self.ref)
+            docker = DockerArchive(files, self.ref, work.limits)
             yield docker, docker.top
         else:
             layout = Layout(files)
@@ -311,28 +253,3 @@ def _refuse_others(reference: Reference, pinned: PinnedImage, layouts: Sequence[
 
 def _layout_image(layout: Layout, top: Descriptor, arch: str, reference: str) -> LayoutImage:
     return LayoutImage(top.digest, top.size, top.media_type, arch, Path(layout.name), reference)
-
-
-def _bring(
-    origin: Origin, top: Descriptor, platform: Platform, work: Engine, where: str, pin: ImagePin | None = None
-) -> Result:
-    """Fetch the image for ``platform`` below ``top`` and store it in the one form.
-
-    The documents that led to it are kept beside it, so that a lock made later asks for none of them again.
-    """
-    chosen = choose(origin, top, platform, where)
-    if pin not in (None, chosen.pin):
-        raise ImageError("the lock says something else of this image", where=where, hint=HINT)
-    config = document(origin, chosen.manifest.config, work.store)
-    ids = diff_ids(config, chosen.manifest, platform, where)
-    documents = tuple(work.store.put(data, item.media_type) for item, data in chosen.documents)
-    stages = [
-        FetchLayer(layer.digest, layer.size, diff_id, origin)
-        for layer, diff_id in zip(chosen.manifest.layers, ids, strict=True)
-    ]
-    contexts = [copy_context() for _ in stages]
-    with ThreadPoolExecutor(WORKERS) as pool:
-        results = pool.map(lambda context, stage: context.run(work.run, stage, {}), contexts, stages)
-        layers = tuple(result.output for result in results)
-    image = save(work.store, config, layers)
-    return Result(image.output, (*image.refers, *documents))

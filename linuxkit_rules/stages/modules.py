@@ -15,7 +15,7 @@ from typing import ClassVar
 from linuxkit_rules.debian.contents import Contents
 from linuxkit_rules.debian.tree import canonical
 from linuxkit_rules.digest import Descriptor, canonical_json
-from linuxkit_rules.errors import FormatError, ImageError
+from linuxkit_rules.errors import FormatError, ImageError, within
 from linuxkit_rules.formats import elf
 from linuxkit_rules.formats.entry import Entry, Kind
 from linuxkit_rules.formats.kmod import Module, module, name_of
@@ -73,10 +73,13 @@ class Modules(PackingStage):
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Cut and pack; raise PackageError for a module that the kernel does not have."""
         (image,) = inputs["image"]
-        index = work.run(Unpack(), {"layer": [copy_member(image, self.member, work, self.shown)]})
+        archive = copy_member(image, self.member, work, self.shown)
+        with within(f"{self.shown or image.digest}: /{self.member}"):
+            index = work.run(Unpack(), {"layer": [archive]})
         entries = load(work.store, index.output)
         if self.roots is None:
-            entries = tuple(flatten([entries]).values())
+            with within(f"{self.shown or image.digest}: /{self.member}"):
+                entries = tuple(flatten([entries], limits=work.limits).values())
         else:
             known = _known(work, index.output, entries)
             entries = tuple(self._entries(entries, known, self.roots, Contents(work.store)))

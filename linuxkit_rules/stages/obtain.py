@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.formats.entry import Slice
+from linuxkit_rules.oci.manifest import SIZE_LIMIT
 from linuxkit_rules.oci.origin import (
     Origin,
     SecondChance,
@@ -36,12 +37,15 @@ def obtain(origin: Origin, blob: Descriptor, store: Store) -> None:
             with_second_chance(origin, blob, fetch)
 
 
-def document(origin: Origin, blob: Descriptor, store: Store) -> bytes:
-    """Give a small blob (manifest, index, configuration), which stays in the store, as ``obtain`` does."""
+def document(origin: Origin, blob: Descriptor, store: Store, most: int = SIZE_LIMIT) -> bytes:
+    """Give a small blob (manifest, index, configuration), which stays in the store, as ``obtain`` does.
+
+    ``most`` is how many bytes it may have.
+    """
     if not store.has(blob):
         with store.exclusive(f"blob-{blob.digest.hex}"):
             if not store.has(blob):
-                data = read_verified(origin, blob)
+                data = read_verified(origin, blob, most)
                 store.put(data, blob.media_type)
                 return data
     return store.read(blob.digest)

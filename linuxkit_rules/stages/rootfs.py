@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from linuxkit_rules.digest import Descriptor
-from linuxkit_rules.errors import ImageError
+from linuxkit_rules.errors import within
 from linuxkit_rules.formats.entry import Entry, Kind
 from linuxkit_rules.oci.image import load as load_image
 from linuxkit_rules.oci.layers import flatten, remove
@@ -54,21 +54,20 @@ class Rootfs(PackingStage):
         """Flatten, fit out and pack the image; raise ImageError where it is not sound."""
         (image,) = inputs["image"]
         tree = fit_out(image_tree(image, work, self.image), resolv_link=self.resolv_link)
-        return Result(self.packed(below(self.prefix, tree), work.store))
+        with within(self.image or f"image {image.digest}"):
+            return Result(self.packed(below(self.prefix, tree), work.store))
 
 
 def image_tree(image: Descriptor, work: Engine, name: str = "") -> dict[str, Entry]:
     """Give the root file system of the image whose manifest is ``image``, as ``oci.layers.flatten`` does.
 
-    ``name`` stands for the image in messages.
+    ``name`` stands for the image in messages, which say the layer and the entry too.
     """
     layers = load_image(work.store, image).layers
-    indexes = [work.run(Unpack(), {"layer": (layer,)}).output for layer in layers]
-    try:
-        return flatten(load_index(work.store, index) for index in indexes)
-    except ImageError as error:
-        where = (name or f"image {image.digest}") + (f": {error.where}" if error.where else "")
-        raise ImageError(error.message, where=where, hint=error.hint) from error
+    with within(name or f"image {image.digest}"):
+        indexes = [work.run(Unpack(), {"layer": (layer,)}).output for layer in layers]
+        names = [f"layer {layer.digest}" for layer in layers]
+        return flatten((load_index(work.store, index) for index in indexes), names, work.limits)
 
 
 def fit_out(tree: Mapping[str, Entry], *, resolv_link: bool) -> dict[str, Entry]:

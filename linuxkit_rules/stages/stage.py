@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Final
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.errors import DamagedError
+from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
 from linuxkit_rules.stages.access import Access
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Memory, Result
@@ -85,9 +86,12 @@ def _parameters(value: Any) -> Iterator[dataclasses.Field[Any]]:
             yield item
 
 
-def key(stage: Stage, inputs: Inputs) -> str:
-    """Give the recipe's key, 64 hex digits.  Media types do not count: they do not change bytes."""
-    recipe = {
+def key(stage: Stage, inputs: Inputs, limits: Limits = DEFAULT_LIMITS) -> str:
+    """Give the recipe's key, 64 hex digits.  Media types do not count: they do not change bytes.
+
+    Limits count where they are not the default ones: what passed wider ones is to be looked at again.
+    """
+    recipe: dict[str, Any] = {
         "stage": stage.name,
         "version": stage.version,
         "parameters": stage.parameters(),
@@ -95,6 +99,8 @@ def key(stage: Stage, inputs: Inputs) -> str:
             [role, str(item.digest), item.size] for role, items in sorted(inputs.items()) for item in items
         ],
     }
+    if changed := limits.changed():
+        recipe["limits"] = changed
     return hashlib.sha256(canonical_json(recipe)).hexdigest()
 
 
@@ -118,12 +124,13 @@ _depth: ContextVar[int] = ContextVar("depth", default=0)  # a thread of a stage'
 class Engine:
     """Runs stages against one store and remembers what they gave.
 
-    ``report`` hears every step.
+    ``report`` hears every step; ``limits`` are what images are held to.
     """
 
     store: Store
     report: Callable[[Event], None] = lambda event: None
     access: Access = dataclasses.field(default_factory=Access)
+    limits: Limits = DEFAULT_LIMITS
 
     def __post_init__(self) -> None:
         self.memory = Memory(self.store)
@@ -136,7 +143,7 @@ class Engine:
         their inputs' digests they cannot ask for each other in a circle.  ``label`` is what reports call the
         step, instead of the stage's own label.
         """
-        recipe, shown = key(stage, inputs), label or stage.label()
+        recipe, shown = key(stage, inputs, self.limits), label or stage.label()
         known = self.memory.get(recipe)
         if known is None:
             with self.store.exclusive(recipe):

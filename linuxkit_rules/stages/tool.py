@@ -82,7 +82,7 @@ def unpack_image(engine: Engine, image: Descriptor) -> Path:
     with store.exclusive(f"tool-{image.digest.hex}"):
         if store.keeps_folder(target):
             return target
-        tree = image_tree(image, engine)
+        tree = image_tree(image, engine, f"tool {image.digest}")
         try:
             with store.scratch_folder() as folder:
                 _write(tree, folder, engine)

@@ -44,27 +44,25 @@ class Unpack(Stage):
         """Unpack and index; raise ImageError where the layer is damaged or not the one meant."""
         (layer,) = inputs["layer"]
         try:
-            plain = self._plain(layer, work.store)
+            plain = self._plain(layer, work)
             with work.store.open(plain.digest) as file:
-                rows = [_row(entry) for entry in tar.read(file, plain.digest)]
+                rows = [_row(entry) for entry in tar.read(file, plain.digest, work.limits)]
         except FormatError as error:
             where = f"layer {layer.digest}" + (f": {error.where}" if error.where else "")
             raise ImageError(error.message, where=where, hint=error.hint) from error
         index = canonical_json({"tar": str(plain.digest), "entries": rows})
         return Result(work.store.put(index, LAYER_INDEX), (plain,))
 
-    def _plain(self, layer: Descriptor, store: Store) -> Descriptor:
-        with store.open(layer.digest) as file:
+    def _plain(self, layer: Descriptor, work: Engine) -> Descriptor:
+        with work.store.open(layer.digest) as file:
             if sniff(file.read(6)) is Compression.NONE:
                 plain = Descriptor(TAR, layer.digest, layer.size)
                 self._check(plain.digest)
                 return plain
             file.seek(0)
-            with store.writer() as writer:
-                for data in decompressed(file):
+            with work.store.writer() as writer:
+                for data in decompressed(file, work.limits):
                     writer.write(data)
-                    if writer.size > tar.DEFAULT_LIMITS.total:
-                        raise FormatError(f"more than {tar.DEFAULT_LIMITS.total} bytes uncompressed")
                 try:
                     return writer.commit(TAR, self.diff_id)
                 except StoreError as error:

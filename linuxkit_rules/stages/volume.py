@@ -8,10 +8,11 @@ read-only is laid out the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from linuxkit_rules.digest import Descriptor, canonical_json
+from linuxkit_rules.errors import within
 from linuxkit_rules.formats.entry import Entry, Kind
 from linuxkit_rules.oci.layout import REF_NAME
 from linuxkit_rules.oci.manifest import Index, Member
@@ -25,11 +26,15 @@ from linuxkit_rules.store.memory import Result
 
 @dataclass(frozen=True)
 class FilesVolume(PackingStage):
-    """Packs the volume ``volume`` with the root file system of the input ``image``; without one, empty."""
+    """Packs the volume ``volume`` with the root file system of the input ``image``; without one, empty.
+
+    The field ``image`` stands for it in messages.
+    """
 
     name: ClassVar[str] = "volume"
     version: ClassVar[int] = 1
     volume: str
+    image: str = field(default="", compare=False)
 
     def label(self) -> str:
         """The volume's name."""
@@ -40,8 +45,9 @@ class FilesVolume(PackingStage):
         lower = _lower(self.volume)
         entries: Iterable[Entry] = parents(lower)
         for image in inputs.get("image", ()):
-            entries = below(lower, fit_out(image_tree(image, work), resolv_link=True))
-        return Result(self.packed((*entries, *_mount_points(self.volume)), work.store))
+            entries = below(lower, fit_out(image_tree(image, work, self.image), resolv_link=True))
+        with within(self.image or f"volume {self.volume}"):
+            return Result(self.packed((*entries, *_mount_points(self.volume)), work.store))
 
 
 @dataclass(frozen=True)

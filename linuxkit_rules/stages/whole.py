@@ -19,6 +19,7 @@ from typing import ClassVar
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.errors import ImageError
+from linuxkit_rules.formats.limits import Limits
 from linuxkit_rules.oci.manifest import (
     INDEXES,
     MANIFESTS,
@@ -31,7 +32,8 @@ from linuxkit_rules.oci.manifest import (
     read_platform,
 )
 from linuxkit_rules.oci.origin import Origin
-from linuxkit_rules.stages.image import WORKERS, ImageStage
+from linuxkit_rules.stages.fetch import WORKERS
+from linuxkit_rules.stages.image import ImageStage
 from linuxkit_rules.stages.join import whole
 from linuxkit_rules.stages.obtain import document, obtain
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
@@ -65,8 +67,10 @@ class WholeImage(Stage):
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Copy and verify; raise ImageError, also where a platform is missing, or NetworkError."""
         with self._opened(inputs, work) as (origin, top):
-            tree = _Tree(origin, work.store, self.platforms, self.shown)
+            tree = _Tree(origin, work.store, self.platforms, self.shown, work.limits)
             tree.gather(top)
+            if (size := sum(item.size for item in tree.blobs)) > work.limits.image:
+                raise work.limits.excess("image", f"blobs of {size} bytes", ImageError, self.shown)
             _fetch(origin, tree.blobs, work.store)
         blobs = tuple(sorted(tree.blobs, key=lambda item: item.digest))
         value = {"top": top.to_json(), "blobs": [item.to_json() for item in blobs]}
@@ -101,9 +105,12 @@ class _StoreOrigin:
 class _Tree:
     """What hangs below a manifest or index, as far as it is wanted."""
 
-    def __init__(self, origin: Origin, store: Store, wanted: tuple[Platform, ...], where: str) -> None:
+    def __init__(
+        self, origin: Origin, store: Store, wanted: tuple[Platform, ...], where: str, limits: Limits
+    ) -> None:
         self._origin = origin
         self._store = store
+        self._limits = limits
         self._wanted = wanted
         self._where = where
         self._there: list[Platform] = []
@@ -172,7 +179,7 @@ class _Tree:
 
     def _read(self, item: Descriptor) -> bytes:
         if item not in self._documents:
-            self._documents[item] = document(self._origin, item, self._store)
+            self._documents[item] = document(self._origin, item, self._store, self._limits.document)
         return self._documents[item]
 
 
