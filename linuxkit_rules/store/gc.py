@@ -70,8 +70,8 @@ def collect(
         return Freed(0, 0, 0, 0, 0, 0)
     try:
         with Locks(root / "locks").exclusive("gc"):
-            with held(root / GC_LOCK) as locked:
-                if not locked:
+            with held(root / GC_LOCK) as number:
+                if number is None:
                     raise StoreError("nothing can be removed safely: it has no file locks", where=str(root))
                 since = protected_since(root)
             found = survey(root)
