@@ -388,3 +388,21 @@ def test_sizes_and_ages() -> None:
         for parse in (size, age):
             with contextlib.suppress(Exception):
                 assert not parse(text)
+
+
+@pytest.mark.parametrize(("command", "said"), [("show", "what it is for"), ("verify", "verified")])
+def test_a_terminal_gets_tables_and_a_bar(root: Path, command: str, said: str) -> None:
+    fill(root, 1)
+    reader, terminal = os.openpty()
+    line = [sys.executable, "-m", "linuxkit_rules", "store", command]
+    environment = {**os.environ, "LINUXKIT_STORE": str(root), "TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen(line, env=environment, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    printed = b""
+    with contextlib.suppress(OSError):  # Linux ends a terminal by EIO
+        while data := os.read(reader, 1 << 16):
+            printed += data
+    os.close(reader)
+    assert process.wait() == 0
+    assert said in printed.decode()
+    assert "Traceback" not in printed.decode()

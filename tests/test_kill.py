@@ -22,6 +22,7 @@ import pytest
 from linuxkit_rules.scons import command
 from linuxkit_rules.scons.command import Request, state_folder
 from linuxkit_rules.store.gc import Policy, collect
+from linuxkit_rules.store.locks import is_held
 from linuxkit_rules.store.survey import survey
 from linuxkit_rules.store.verify import verify
 from tests.builds import FORMAT, expected, finished, made, start
@@ -164,3 +165,23 @@ def test_killed_builds_leave_nothing_that_is_trusted_wrongly(
         lane.check()
         assert not list(lane.folder.glob(".tiny*")), "a copy that a killed build began is still there"
     count("builds killed", KILLS)
+
+
+def test_scons_keeps_the_lock_of_an_image_whose_command_was_killed(tmp_path: Path) -> None:
+    """Else a second build would work on the same notes while the first is still at it."""
+    project = Project.make(tmp_path / "project")
+    store = project.root / "store"
+    process = start(
+        project.root / "tiny.yml", store, f"--image-layout={project.root / 'layout'}", start_new_session=True
+    )
+    assert process.stdout
+    assert process.stdout.readline()
+    os.killpg(process.pid, signal.SIGSTOP)
+    process.kill()
+    process.wait()
+    (lock,) = store.glob("builds/*/lock")
+    assert is_held(lock)
+    os.killpg(process.pid, signal.SIGCONT)
+    process.stdout.read()
+    finished(start(project.root / "tiny.yml", store, f"--image-layout={project.root / 'layout'}"))
+    assert not is_held(lock)

@@ -68,29 +68,32 @@ def build(request: Request, jobs: int, stdin: bytes | None = None) -> int:
     for the first.
     """
     command = [sys.executable, "-m", "SCons", "-Q", "-f", str(_SCONSTRUCT), "--no-site-dir", f"-j{jobs}"]
-    with _alone(Path(request.state), Path(request.folder).absolute()):
+    with _alone(Path(request.state), Path(request.folder).absolute()) as lock:
         if stdin is not None:
             request = dataclasses.replace(request, stdin=_kept(stdin, Path(request.state) / "stdin"))
         argument = json.dumps(dataclasses.asdict(request))
-        with subprocess.Popen([*command, f"request={argument}"], env=_environment()) as process:
+        line, files = [*command, f"request={argument}"], () if lock is None else (lock,)
+        with subprocess.Popen(line, env=_environment(), pass_fds=files) as process:
             return _wait(process)
 
 
 @contextlib.contextmanager
-def _alone(state: Path, folder: Path) -> Iterator[None]:
+def _alone(state: Path, folder: Path) -> Iterator[int | None]:
     """Hold the lock of an image's notes, which name the outputs' ``folder`` for ``moby store gc``.
 
-    In a store that may only be read there is nothing to hold.
+    Gives the lock's descriptor: SCons holds it too, should it outlive this process.  In a store that may only
+    be read there is nothing to hold.
     """
+    number = None
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(held(state / "lock"))
+            number = stack.enter_context(held(state / "lock"))
             if not (state / PLACE).exists():
                 (state / PLACE).write_bytes(os.fsencode(folder))
         except OSError as error:
             if error.errno not in READ_ONLY or not state.is_dir():
                 raise cannot_write(state, error, "make the store") from error
-        yield
+        yield number
 
 
 def _kept(stdin: bytes, folder: Path) -> str:

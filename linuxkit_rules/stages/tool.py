@@ -86,6 +86,7 @@ def unpack_image(engine: Engine, image: Descriptor) -> Path:
         try:
             with store.scratch_folder() as folder:
                 _write(tree, folder, engine)
+                os.sync()  # once, where thousands of files would take as many fsyncs
                 folder.chmod(0o755)
                 target.parent.mkdir(exist_ok=True)
                 folder.rename(target)
@@ -108,8 +109,6 @@ def _write(tree: Mapping[str, Entry], folder: Path, engine: Engine) -> None:
             elif entry.kind is Kind.FILE:
                 with place.open("xb") as out:
                     copy(entry.content, out)
-                    out.flush()
-                    os.fsync(out.fileno())
                 place.chmod(0o755 if entry.mode & 0o111 else 0o644)
 
 

@@ -8,8 +8,8 @@ whole blobs only, and putting the same bytes twice is harmless.  What a power cu
 an entry (``memory.py``) or an entry without its blob; neither is ever taken for a result.
 
 Reading verifies: ``read``, and ``copy`` of a whole blob, on the way; ``open``, for slices and indexes, by
-reading the blob through once in a process that has not written it (1.5 GB/s, where packing what was read
-takes at least ten times as long).  A build with nothing to do opens no blob.
+reading the blob through once in a process that has not written it.  That takes about a tenth of the time of
+packing it (measured: 0.12 s of 1.15 s for a kernel's 101 MB).  A build with nothing to do opens no blob.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ NOTES_AGE = 30 * 86400.0
 """Seconds after which plans, and SCons's notes on images whose folder is not known, are dropped."""
 
 _BATCH = 64
+_NOTHING: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +70,15 @@ def collect(
         return Freed(0, 0, 0, 0, 0, 0)
     try:
         with Locks(root / "locks").exclusive("gc"):
-            with held(root / GC_LOCK) as locked:
-                if not locked:
+            with held(root / GC_LOCK) as number:
+                if number is None:
                     raise StoreError("nothing can be removed safely: it has no file locks", where=str(root))
                 since = protected_since(root)
             found = survey(root)
             doomed = choose(found, policy, clock(), since)
             if dry_run:
                 return _freed(found.size, [doomed.entries, doomed.blobs, doomed.tools, doomed.notes])
+            (root / "tmp").mkdir(exist_ok=True)
             _sweep(root, clock)
             return _freed(found.size, _remove(root, doomed))
     except OSError as error:
@@ -103,38 +105,37 @@ class _Choice:
         self._entries: list[Thing] = []
         self._blobs: list[Thing] = []
         self._tools: list[Thing] = []
+        self._plans: list[Thing] = []
         self._named: Counter[str] = Counter()
         self._left = found.size
 
     def doomed(self) -> Doomed:
-        live = []
+        candidates = [
+            *((tool.used, tool, self._tools, _NOTHING) for tool in self._found.tools),
+            *((plan.used, plan, self._plans, _NOTHING) for plan in self._found.plans),
+            *self._live(),
+        ]
+        for name in self._found.blobs:
+            self._drop_unnamed(name)
+        for used, thing, group, named in sorted(candidates, key=lambda item: (item[0], str(item[1].path))):
+            oldest = self._notes_oldest if group is self._plans else self._oldest
+            if not self._is_safe(used) and (used < oldest or self._is_too_much()):
+                self._go(group, thing)
+                self._named.subtract(named)
+                for name in sorted(named):
+                    self._drop_unnamed(name)
+        notes = (*self._plans, *(item for item in self._found.builds if self._is_orphan(item)))
+        return Doomed(tuple(self._entries), tuple(self._blobs), tuple(self._tools), notes)
+
+    def _live(self) -> Iterator[tuple[float, Thing, list[Thing], frozenset[str]]]:
+        """Give the entries that are whole, with the blobs that they name; the others go at once."""
         for item in self._found.entries:
             if item.entry is None or not self._found.is_whole(item.entry):
                 self._go(self._entries, item.file)
-            else:
-                names = {blob.digest.hex for blob in item.entry.result.blobs}
-                self._named.update(names)
-                live.append((self._found.last_use(item), item.file, names))
-        for name in self._found.blobs:
-            self._drop_unnamed(name)
-        candidates: list[tuple[float, Thing, set[str] | None]] = [
-            *live,
-            *((tool.used, tool, None) for tool in self._found.tools),
-        ]
-        for used, thing, named in sorted(candidates, key=lambda item: (item[0], str(item[1].path))):
-            if not self._is_safe(used) and (used < self._oldest or self._is_too_much()):
-                self._drop(thing, named)
-        return Doomed(tuple(self._entries), tuple(self._blobs), tuple(self._tools), self._notes())
-
-    def _drop(self, thing: Thing, named: set[str] | None) -> None:
-        """Drop an entry, and the blobs that it alone names; or a tool."""
-        if named is None:
-            self._go(self._tools, thing)
-            return
-        self._go(self._entries, thing)
-        self._named.subtract(named)
-        for name in sorted(named):
-            self._drop_unnamed(name)
+                continue
+            names = frozenset(blob.digest.hex for blob in item.entry.result.blobs)
+            self._named.update(names)
+            yield self._found.last_use(item), item.file, self._entries, names
 
     def _drop_unnamed(self, name: str) -> None:
         blob = self._found.blobs[name]
@@ -150,11 +151,6 @@ class _Choice:
 
     def _is_too_much(self) -> bool:
         return self._policy.max_size is not None and self._left > self._policy.max_size
-
-    def _notes(self) -> tuple[Thing, ...]:
-        plans = (item for item in self._found.plans if item.used < self._notes_oldest)
-        builds = (item for item in self._found.builds if self._is_orphan(item))
-        return (*plans, *builds)
 
     def _is_orphan(self, notes: Thing) -> bool:
         """Whether the folder of the outputs has gone; where it is not known, whether the notes are old."""
@@ -177,7 +173,7 @@ def _remove(root: Path, doomed: Doomed) -> list[list[Thing]]:
         for group, use in ((doomed.entries, False), (doomed.blobs, True))
     ]
     tools = [thing for tool in doomed.tools for thing in _removed(root, [tool], True)]
-    notes = [thing for thing in doomed.notes if _remove_notes(thing.path)]
+    notes = [thing for thing in doomed.notes if _remove_notes(root, thing.path)]
     return [*files, tools, notes]
 
 
@@ -191,7 +187,6 @@ def _removed(root: Path, things: Sequence[Thing], use: bool) -> list[Thing]:
     A folder is renamed while the lock is held, and removed after.
     """
     gone, folders = [], []
-    (root / "tmp").mkdir(exist_ok=True)
     with held(root / GC_LOCK):
         since = protected_since(root)
         for thing in things:
@@ -200,16 +195,21 @@ def _removed(root: Path, things: Sequence[Thing], use: bool) -> list[Thing]:
                 if used != thing.used or (use and since is not None and used >= since):
                     continue
                 if thing.path.is_dir():
-                    folders.append(thing.path.rename(root / "tmp" / f"gone-{thing.path.name}"))
+                    folders.append(_set_aside(root, thing.path))
                 else:
                     thing.path.unlink()
                 gone.append(thing)
     for folder in folders:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # what stays is swept
     return gone
 
 
-def _remove_notes(path: Path) -> bool:
+def _set_aside(root: Path, folder: Path) -> Path:
+    """Take a folder away in one step; give where it is."""
+    return folder.rename(root / "tmp" / f"gone-{folder.name}-{os.urandom(8).hex()}")
+
+
+def _remove_notes(root: Path, path: Path) -> bool:
     """Remove a plan, or the notes on an image unless a build holds their lock."""
     if not path.is_dir():
         path.unlink(missing_ok=True)
@@ -218,7 +218,7 @@ def _remove_notes(path: Path) -> bool:
     try:
         if not lock(number, fcntl.LOCK_EX | fcntl.LOCK_NB) or not is_at(number, path / "lock"):
             return False
-        shutil.rmtree(path)
+        shutil.rmtree(_set_aside(root, path), ignore_errors=True)
     except BlockingIOError:
         return False
     finally:

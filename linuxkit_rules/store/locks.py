@@ -89,11 +89,15 @@ def is_at(number: int, path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def held(path: Path, shared: bool = False) -> Iterator[bool]:
-    """Hold a lock on the file ``path``, which stays; False where there can be none.  Raises OSError."""
+def held(path: Path, shared: bool = False) -> Iterator[int | None]:
+    """Hold a lock on the file ``path``, which stays.  Raises OSError.
+
+    Gives the file's descriptor, by which a program that is started can hold it too; None where the file
+    system has no locks.
+    """
     number, locked = _acquired(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     try:
-        yield locked
+        yield number if locked else None
     finally:
         os.close(number)
 
