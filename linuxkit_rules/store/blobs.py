@@ -15,8 +15,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, Protocol
+from typing import Any, BinaryIO, NoReturn, Protocol, cast
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import StoreError
@@ -73,6 +74,7 @@ class Store:
         self.root = root.absolute()
         self._blobs = self.root / "blobs" / "sha256"
         self._temporary = self.root / "tmp"
+        self._sound: set[Digest] = set()
 
     def path(self, digest: Digest) -> Path:
         """Where the blob lies, if it is there."""
@@ -99,6 +101,18 @@ class Store:
         if Digest.of(data) != digest:
             self._drop(digest)
         return data
+
+    def verify(self, digest: Digest) -> None:
+        """Read a blob through, unless this process has written it or done so.
+
+        Raises StoreError where it is missing, or has rotted and been dropped.
+        """
+        if digest not in self._sound:
+            with self.open(digest) as file:
+                found = hashlib.file_digest(cast(BufferedReader, file), "sha256").hexdigest()
+            if found != digest.hex:
+                self._drop(digest)
+            self._sound.add(digest)
 
     def copy(self, content: bytes | Slice, out: SupportsWrite, block: int = 1 << 20) -> None:
         """Write the bytes of ``content`` to ``out``.
@@ -169,6 +183,7 @@ class Store:
         """Rename a finished temporary file to its blob's name."""
         temporary.chmod(0o444)
         temporary.replace(self.path(digest))
+        self._sound.add(digest)
 
     def _drop(self, digest: Digest) -> NoReturn:
         """Remove a blob that is not what its name says, so that the next build makes it anew."""
