@@ -1,6 +1,5 @@
 """The SCons tool as a user meets it, on tiny images of a local layout."""
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -219,10 +218,11 @@ def test_two_images_whose_names_look_alike_are_two(project: Project) -> None:
 def test_rotten_blob_is_not_delivered(project: Project) -> None:
     project.scons()
     before = files(project)
-    blobs = project.root / "store" / "blobs" / "sha256"
-    initrd = blobs / hashlib.sha256(before["tiny-initrd.img"]).hexdigest()
-    initrd.chmod(0o644)
-    initrd.write_bytes(before["tiny-initrd.img"][:-1] + b"x")
+    listed = json.loads((project.root / "out" / ".linuxkit" / "tiny" / "initrd.json").read_text())
+    digest = listed["refers"][-1]["digest"].removeprefix("sha256:")
+    segment = project.root / "store" / "blobs" / "sha256" / digest
+    segment.chmod(0o644)
+    segment.write_bytes(segment.read_bytes()[:-1] + b"x")
     (project.root / "out" / "tiny-initrd.img").unlink()
     assert "was damaged and has been dropped" in project.scons(check=False)
     project.scons()
