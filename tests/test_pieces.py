@@ -41,9 +41,8 @@ def listed(store: Store, *parts: bytes | Slice) -> Descriptor:
 
 def test_bytes_and_slices_are_laid_end_to_end(store: Store) -> None:
     big = store.put(BIG)
-    made = listed(
-        store, b"head", Slice(big.digest, 0, big.size), b"", b"mid", Slice(big.digest, 5, 7), b"dle"
-    )
+    parts = b"head", Slice(big.digest, 0, big.size), b"", b"mid", Slice(big.digest, 5, 7), b"dle"
+    made = listed(store, *parts)
     assert made.media_type == "x" + SUFFIX
     assert whole(store, made) == b"head" + BIG + b"mid" + BIG[5:12] + b"dle"
 

@@ -1,5 +1,6 @@
 """The SCons tool as a user meets it, on tiny images of a local layout."""
 
+import json
 import os
 import shutil
 from pathlib import Path

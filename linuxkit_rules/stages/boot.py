@@ -49,7 +49,7 @@ class Boot(PackingStage):
             ):
                 for blob in inputs.get(role, ()):
                     entries.append(_file(path, whole(blob), member(image, name, work).mode))
-        return Result(self.packed(entries, work.store))
+        return Result(self.packed(entries, inputs, work.store))
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class FilesVolume(PackingStage):
         entries: Iterable[Entry] = parents(lower)
         for image in inputs.get("image", ()):
             entries = below(lower, fit_out(image_tree(image, work), resolv_link=True))
-        return Result(self.packed((*entries, *_mount_points(self.volume)), work.store))
+        return Result(self.packed((*entries, *_mount_points(self.volume)), inputs, work.store))
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class LayoutVolume(PackingStage):
         top, blobs = read_whole(image, work.store)
         lower = _lower(self.volume)
         entries = (*parents(lower), *self._layout(lower, top, blobs), *_mount_points(self.volume))
-        return Result(self.packed(entries, work.store))
+        return Result(self.packed(entries, inputs, work.store))
 
     def _layout(self, root: str, top: Descriptor, blobs: Iterable[Descriptor]) -> Iterator[Entry]:
         names = {REF_NAME: self.reference} if self.reference else {}

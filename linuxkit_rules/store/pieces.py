@@ -76,8 +76,11 @@ class Assembly:
         return Result(listed, tuple(self._blob(digest) for digest in blobs))
 
     def _blob(self, digest: Digest) -> Descriptor:
-        with self._store.open(digest) as file:
-            return Descriptor(OCTET_STREAM, digest, os.fstat(file.fileno()).st_size)
+        try:
+            return Descriptor(OCTET_STREAM, digest, self._store.path(digest).stat().st_size)
+        except FileNotFoundError:
+            self._store.open(digest).close()  # says so in the store's words
+            raise
 
     def _note(self, digest: Digest | None, offset: int, size: int) -> None:
         """Note a piece; one that goes on where the last one ends makes that longer."""
