@@ -48,6 +48,7 @@ ELSEWHERE = {
     "layout-volume": "test_volumes.py",
     "module-index": "test_modules.py",
     "modules": "test_modules.py",
+    "ramdisk-support": "test_ramdisk.py",
     "pull-image": "its bytes are the registry's, verified by digest",
     "volume": "test_volumes.py",
     "whole-image": "test_volumes.py",

@@ -26,8 +26,8 @@ _GZIP = 31  # zlib's window bits for a gzip wrapper with the largest window
 _READ = 1 << 14  # small, so that a bomb cannot fill the memory in one step
 _WRITE = 1 << 20
 _XZ_MEMORY = 1 << 28
-_FAST = 3
-"""Levels up to this are fast: of gzip those that isal has, of zstd those that one thread is enough for."""
+_ISAL = range(1, 4)
+_THREADED = range(4, 16)
 _THREADS = 2  # zstd gives the same bytes for any number but 0, so the machine's must not decide
 _ZSTD_WINDOW = 1 << 27
 _ERRORS: tuple[type[Exception], ...] = (
@@ -232,12 +232,15 @@ def checked_level(compression: Compression, level: int) -> int:
 
 
 def _threads(compression: Compression, level: int) -> int:
-    """Give how many threads compress a large stream; at zstd's fast levels another costs a fifth more."""
-    return _THREADS if compression is Compression.ZSTD and level > _FAST else 0
+    """Give how many threads compress a large stream: one, or as many as _THREADED says of zstd's level.
+
+    Below these levels a second thread costs a fifth more time; above them, each takes 100 MB.
+    """
+    return _THREADS if compression is Compression.ZSTD and level in _THREADED else 0
 
 
 def _compressor(compression: Compression, level: int, threads: int) -> _Compressor:
-    if compression is Compression.GZIP and level > _FAST:
+    if compression is Compression.GZIP and level not in _ISAL:
         return cast(_Compressor, zlib.compressobj(level, wbits=_GZIP))
     if compression is Compression.GZIP:
         return cast(_Compressor, isal_zlib.compressobj(level, wbits=_GZIP))

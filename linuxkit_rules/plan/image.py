@@ -164,7 +164,8 @@ class _Planner:
         stage = RamdiskSupport(kernel.binary or "kernel", kernel.image)
         support = Step("kernel/support", stage, inputs(("image", image)), kernel.where)
         for step in segments:
-            yield replace(step, inputs=(*step.inputs, Input(SUPPORT, support)))
+            given = (*step.inputs, Input(SUPPORT, support))
+            yield replace(step, inputs=given, where=step.where or kernel.where)
 
     def _trust(self) -> Iterator[str]:
         """Note that signatures are not checked yet, where the YAML asks for it; or warn of that."""
