@@ -29,6 +29,7 @@ DEFAULTS: dict[str, str] = {
     "LINUXKIT_STORE": "",
     "LINUXKIT_ARCH": "",
     "LINUXKIT_COMPRESSION": "auto",
+    "LINUXKIT_JOBS": "",
     "LINUXKIT_DECOMPRESS_KERNEL": "",
     "LINUXKIT_PACKAGE_LOCK": "",
     "LINUXKIT_DEBIAN_MIRROR": "",
