@@ -42,12 +42,18 @@ class Project:
     events: list[tuple[str, str, str]] = field(default_factory=list)
 
     @classmethod
-    def make(cls, root: Path, sconstruct: str = SCONSTRUCT, program: bytes = b"program") -> "Project":
+    def make(
+        cls,
+        root: Path,
+        sconstruct: str = SCONSTRUCT,
+        program: bytes = b"program",
+        kernel: bytes = b"KERNEL",
+    ) -> "Project":
         root.mkdir(parents=True, exist_ok=True)
         blobs = Blobs()
         modules = tar(**{"lib/modules/1/modules.order": b""})
         images = {
-            "kernel": [tar(**{"kernel": b"KERNEL", "kernel.tar": modules})],
+            "kernel": [tar(**{"kernel": kernel, "kernel.tar": modules})],
             "init": [tar(init=b"#!/bin/sh\n")],
             "app": [tar(app=program * 1000)],
         }

@@ -175,7 +175,7 @@ def test_another_store_folder_and_umask_give_the_same_image(archive: Archive, tm
 
 def test_the_version_moves_with_the_bytes(archive: Archive, tmp_path: Path) -> None:
     _, image = _make(archive, _folder(tmp_path), tmp_path / "store")
-    assert (ComponentImage.version, image.digest.hex[:16]) == (1, "b9663901f0ee7abd")
+    assert (ComponentImage.version, image.digest.hex[:16]) == (2, "b9663901f0ee7abd")
 
 
 def test_a_changed_label_keeps_every_layer(archive: Archive, tmp_path: Path) -> None:

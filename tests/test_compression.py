@@ -17,6 +17,7 @@ WRITTEN = [
     (Compression.NONE, 0),
     (Compression.GZIP, 0),
     (Compression.GZIP, 3),
+    (Compression.GZIP, 9),
     (Compression.ZSTD, 0),
     (Compression.ZSTD, 19),
 ]
@@ -118,7 +119,7 @@ def test_a_bomb_comes_in_pieces() -> None:
 
 @pytest.mark.parametrize(
     ("compression", "level"),
-    [(Compression.GZIP, 9), (Compression.ZSTD, 23), (Compression.ZSTD, -1), (Compression.XZ, 0)],
+    [(Compression.GZIP, 10), (Compression.ZSTD, 23), (Compression.ZSTD, -1), (Compression.XZ, 0)],
 )
 def test_what_cannot_be_written_is_refused(compression: Compression, level: int) -> None:
     with pytest.raises(FormatError), compressed(io.BytesIO(), compression, level):
@@ -138,4 +139,4 @@ def test_names_suffixes_and_versions() -> None:
     assert [item.suffix for item in Compression] == ["", "+gzip", "+zstd", "+xz"]
     assert Compression.GZIP.version.startswith("isal ")
     assert Compression.ZSTD.version.startswith("zstd ")
-    assert [item.default_level for item in Compression] == [0, 1, 3, 0]
+    assert [item.default_level for item in Compression] == [0, 1, 1, 0]

@@ -7,7 +7,6 @@ import importlib.util
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +22,7 @@ from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.stages.access import Access
 from linuxkit_rules.stages.stage import Engine
 from linuxkit_rules.store.blobs import Store
+from tests.contents import whole
 
 SUITE = Path(__file__).resolve().parents[2] / "shared" / "conformance"
 _COMMANDED = (
@@ -70,7 +70,7 @@ def build(engine: Engine, folder: Path, record: dict, formats: list[str], out: P
         for suffix, step in by_name(name).steps(parts).items():
             made = realise(step, engine).output
             target = out / f"{folder.name}{'.tar' if suffix == '.docker' else suffix}"
-            shutil.copyfile(engine.store.path(made.digest), target)
+            target.write_bytes(whole(engine.store, made))
 
 
 def judge(out: Path, *arguments: str) -> str:

@@ -322,7 +322,7 @@ def test_lock_stays_where_the_mirror_cannot_be_reached(project: Project, tmp_pat
         (("--dir=tiny.yml/below", "tiny.yml"), "tiny.yml: --dir: there is a file where a folder should be"),
         (("/dev/zero",), "/dev/zero: is no regular file (moby build - reads standard input)"),
         (("--compression=xz", "tiny.yml"), "xz cannot be written"),
-        (("--compression=fast", "tiny.yml"), "(zstd, gzip or none, and :LEVEL)"),
+        (("--compression=fast", "tiny.yml"), "(auto, release; or zstd, gzip or none, and :LEVEL)"),
     ],
 )
 def test_calls_that_cannot_work_say_so(project: Project, arguments: tuple[str, ...], said: str) -> None:

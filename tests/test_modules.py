@@ -104,9 +104,9 @@ def test_the_version_moves_with_the_bytes(engine: Engine) -> None:
     image = _image(engine)
     digests = [item.digest.hex[:16] for item in (image, engine.run(stage, {"image": [image]}).output)]
     assert (ComponentImage.version, Modules.version, digests) == (
-        1,
+        2,
         3,
-        ["0063e224bb4f3760", "9945ae9e702ebc70"],
+        ["cda073a7029a476b", "9945ae9e702ebc70"],
     )
 
 
@@ -163,7 +163,7 @@ def test_a_foreign_archive_is_left_as_it_is(engine: Engine) -> None:
 def test_a_kernel_is_taken_out_of_its_image(engine: Engine) -> None:
     blob = engine.run(Kernel(), {"image": [_image(engine)]}).output
     assert engine.store.read(blob.digest) == b"the kernel"
-    with pytest.raises(ImageError, match=r"has no file /bzImage .it has kernel, kernel.tar"):
+    with pytest.raises(ImageError, match=r"has no file /bzImage .it has kernel, kernel.config, kernel.tar"):
         engine.run(Kernel("bzImage"), {"image": [_image(engine)]})
 
 

@@ -25,6 +25,7 @@ from linuxkit_rules.stages.files import Files, Item
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
+from tests.contents import whole
 from tests.images import tar
 from tests.test_iso import ISOLINUX, SYSTEMD_BOOT, at
 
@@ -79,7 +80,7 @@ def engine(tmp_path: Path) -> Engine:
 
 def made(name: str, engine: Engine, given: Parts) -> dict[str, bytes]:
     steps = by_name(name).steps(given)
-    return {suffix: engine.store.read(realise(step, engine).output.digest) for suffix, step in steps.items()}
+    return {suffix: whole(engine.store, realise(step, engine).output) for suffix, step in steps.items()}
 
 
 def test_every_module_with_a_format_is_found() -> None:

@@ -1,6 +1,6 @@
 """The SCons tool as a user meets it, on tiny images of a local layout."""
 
-import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -139,11 +139,11 @@ def test_variant_folder(project: Project, duplicate: int) -> None:
 
 def test_clone_keeps_the_tool_and_may_have_other_settings(project: Project) -> None:
     with (project.root / "SConstruct").open("a") as file:
-        file.write('other = env.Clone(LINUXKIT_COMPRESSION="gzip")\n')
-        file.write('other.LinuxKitImage("gzip/tiny", "tiny.yml", formats="kernel+initrd")\n')
+        file.write('other = env.Clone(LINUXKIT_COMPRESSION="zstd")\n')
+        file.write('other.LinuxKitImage("zstd/tiny", "tiny.yml", formats="kernel+initrd")\n')
     project.scons()
-    assert (project.root / "gzip" / "tiny-initrd.img").read_bytes()[:2] == b"\x1f\x8b"
-    assert (project.root / "out" / "tiny-initrd.img").read_bytes()[:4] == b"\x28\xb5\x2f\xfd"
+    assert (project.root / "zstd" / "tiny-initrd.img").read_bytes()[:4] == b"\x28\xb5\x2f\xfd"
+    assert (project.root / "out" / "tiny-initrd.img").read_bytes()[:2] == b"\x1f\x8b"
 
 
 def test_two_images_share_the_steps_that_are_the_same(project: Project) -> None:
@@ -219,10 +219,11 @@ def test_two_images_whose_names_look_alike_are_two(project: Project) -> None:
 def test_rotten_blob_is_not_delivered_but_made_again(project: Project) -> None:
     project.scons()
     before = files(project)
-    blobs = project.root / "store" / "blobs" / "sha256"
-    initrd = blobs / hashlib.sha256(before["tiny-initrd.img"]).hexdigest()
-    initrd.chmod(0o644)
-    initrd.write_bytes(before["tiny-initrd.img"][:-1] + b"x")
+    listed = json.loads((project.root / "out" / ".linuxkit" / "tiny" / "initrd.json").read_text())
+    digest = listed["refers"][-1]["digest"].removeprefix("sha256:")
+    segment = project.root / "store" / "blobs" / "sha256" / digest
+    segment.chmod(0o644)
+    segment.write_bytes(segment.read_bytes()[:-1] + b"x")
     (project.root / "out" / "tiny-initrd.img").unlink()
     assert "was damaged and has been dropped: it is made again" in project.scons()
     assert files(project) == before

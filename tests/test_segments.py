@@ -27,6 +27,8 @@ from linuxkit_rules.stages.rootfs import Rootfs, fit_out
 from linuxkit_rules.stages.stage import Engine, Event, Stage, key
 from linuxkit_rules.stages.unpack import LAYER_INDEX, Unpack, load
 from linuxkit_rules.store.blobs import Store
+from linuxkit_rules.store.pieces import SUFFIX
+from tests.contents import whole
 from tests.images import tar
 
 
@@ -165,8 +167,8 @@ def test_an_initrd_is_its_segments_in_order(engine: Engine) -> None:
     segments = [pack([entry], engine.store, form) for entry, form in zip(files, forms, strict=True)]
     odd = engine.store.put(engine.store.read(segments[0].digest) + b"\0")
     initrd = engine.run(Join(), {"segment": (*segments, odd, segments[1])}).output
-    data = engine.store.read(initrd.digest)
-    assert (initrd.media_type, len(data) % 4) == (INITRD, 0)
+    data = whole(engine.store, initrd)
+    assert (initrd.media_type, len(data) % 4) == (INITRD + SUFFIX, 0)
     parts = [next(iter(cpio.read(io.BytesIO(part)))).content for part in archives(data)]
     assert parts == [files[number].content for number in (0, 1, 2, 0, 1)]
 
@@ -269,8 +271,11 @@ def test_what_decides_bytes_is_in_the_key() -> None:
         Rootfs("a", level=9),
     ]
     assert len({key(stage, {}) for stage in stages}) == len(stages)
-    assert key(Rootfs("a", level=3), {}) == key(Rootfs("a"), {})
-    assert Rootfs("a").parameters()["compressor"] == Compression.ZSTD.version
+    assert key(Rootfs("a", level=1), {}) == key(Rootfs("a"), {})
+    assert key(Rootfs("a", level=19), {}) == key(Rootfs("a", release=True), {})
+    assert Rootfs("a").parameters()["compressor"] == {"zstd": [1, Compression.ZSTD.version]}
+    ruled = Rootfs("a", compression=None, release=True).parameters()["compressor"]
+    assert ruled == {"zstd": [19, Compression.ZSTD.version], "gzip": [9, Compression.GZIP.version]}
 
 
 def test_two_stores_give_the_same_bytes(tmp_path: Path) -> None:

@@ -46,7 +46,13 @@ def grammar(parser: argparse.ArgumentParser) -> None:
         "--vendor", metavar="DIR", help="what `moby vendor` has made, searched before all else"
     )
     parser.add_argument("--offline", action="store_true", help="ask nothing of the network")
-    parser.add_argument("--compression", metavar="C[:LEVEL]", help="zstd, gzip or none (zstd:6)")
+    packing = parser.add_mutually_exclusive_group()
+    packing.add_argument(
+        "--compression", metavar="C[:LEVEL]", help="zstd, gzip or none (auto: what the kernel unpacks)"
+    )
+    packing.add_argument(
+        "--release", dest="compression", action="store_const", const="release", help="take time for size"
+    )
     parser.add_argument(
         "--decompress-kernel", action="store_true", help="take the kernel out of its compressed image"
     )

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import TypedDict
 
 from linuxkit_rules.errors import ErrorList, LinuxKitError, SpecError
 from linuxkit_rules.formats.compression import Compression
@@ -35,8 +34,10 @@ from linuxkit_rules.stages.join import Join
 from linuxkit_rules.stages.kernel import Kernel
 from linuxkit_rules.stages.modules import Modules
 from linuxkit_rules.stages.pack import PackingStage
+from linuxkit_rules.stages.ramdisk import RamdiskSupport
 from linuxkit_rules.stages.rootfs import Rootfs
 from linuxkit_rules.stages.segment import ContainerRootfs, Segment
+from linuxkit_rules.stages.support import SUPPORT
 
 STDIN = "-"
 """What messages call standard input."""
@@ -108,13 +109,6 @@ def _as_members(step: Step) -> Step:
     return replace(step, name=f"{step.name}.tar", stage=step.stage.as_members())
 
 
-class Packing(TypedDict):
-    """How a stage packs its segment."""
-
-    compression: Compression
-    level: int
-
-
 class _Planner:
     """Plans one image; faults are gathered and raised together."""
 
@@ -131,7 +125,7 @@ class _Planner:
         self._settings = settings
         self._exists = exists
         self._evidence = evidence
-        self._packing = Packing(compression=settings.compression, level=settings.level)
+        self._packing = settings.packing
         self._faults: list[LinuxKitError] = []
         self._warnings: tuple[str, ...] = ()
         self._policies = self._policies_of(spec.trust)
@@ -148,6 +142,7 @@ class _Planner:
         segments = (*self._modules(), *init, *volumes, *containers, *self._files())
         if self._faults:
             raise self._faults[0] if len(self._faults) == 1 else ErrorList(self._faults)
+        packed = tuple(self._supported(boot + segments))
         first = (ucode,) if ucode else ()
         return Parts(
             name=name,
@@ -155,9 +150,9 @@ class _Planner:
             cmdline=self._spec.kernel.cmdline if kernel else "",
             kernel=kernel,
             ucode=ucode,
-            segments=boot + segments,
+            segments=packed,
             members=(*self._boot_files(kernel, ucode), *map(_as_members, segments)),
-            initrd=Step("initrd", Join(), tuple(Input("segment", item) for item in first + boot + segments)),
+            initrd=Step("initrd", Join(), tuple(Input("segment", item) for item in first + packed)),
             tool=self._sources.tool,
             spec=self._spec,
             warnings=self._warnings + (self._policies.warnings() if self._policies else ()),
@@ -170,6 +165,18 @@ class _Planner:
         with self._noting():
             return policies(trust, self._settings.trust_policy, self._evidence)
         return None
+
+    def _supported(self, segments: Sequence[Step]) -> Iterator[Step]:
+        """Give the steps with an input that says what the kernel unpacks, where that can matter."""
+        image, kernel = self._kernel_image(), self._spec.kernel
+        if image is None or self._settings.packing.get("compression") is Compression.NONE:
+            yield from segments
+            return
+        stage = RamdiskSupport(kernel.binary or "kernel", kernel.image)
+        support = Step("kernel/support", stage, inputs(("image", image)), kernel.where)
+        for step in segments:
+            given = (*step.inputs, Input(SUPPORT, support))
+            yield replace(step, inputs=given, where=step.where or kernel.where)
 
     def _image(self, text: str, where: str) -> Step | None:
         """Give the step of an image, or note why there is none."""

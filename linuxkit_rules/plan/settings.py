@@ -7,24 +7,27 @@ from pathlib import Path
 
 from linuxkit_rules.debian.lock import LIBRARY_LOCK
 from linuxkit_rules.formats.compression import Compression
+from linuxkit_rules.stages.pack import Packing
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Settings of one build.
 
-    ``arch`` is amd64 or arm64; segments are packed by ``compression`` at ``level``; Debian packages are
-    pinned by the file ``package_lock``; ``layouts`` are OCI image layouts searched, by full reference, before
-    any registry; ``home`` is what ``~`` in the ``source:`` of a file stands for; ``decompress_kernel`` takes
-    the kernel out of its compressed image; ``trust_policy`` is the site's policy, which counts beside what
-    YAMLs say; ``ignore_trust`` makes a warning of a YAML's ``trust:`` that names no keys; ``image_lock`` is
+    ``arch`` is amd64 or arm64; segments are packed by ``compression`` at ``level``, or in the way for a
+    ``release``, as ``stages.pack.PackingStage`` has these; Debian packages are pinned by the file
+    ``package_lock``; ``layouts`` are OCI image layouts searched, by full reference, before any registry;
+    ``home`` is what ``~`` in the ``source:`` of a file stands for; ``decompress_kernel`` takes the kernel out
+    of its compressed image; ``trust_policy`` is the site's policy, which counts beside what YAMLs say;
+    ``ignore_trust`` makes a warning of a YAML's ``trust:`` that names no keys; ``image_lock`` is
     the lock of images (None for the one beside the last YAML, if there is one); ``locked`` refuses a
     registry's image that the lock does not name.
     """
 
     arch: str = "amd64"
-    compression: Compression = Compression.ZSTD
-    level: int = 6
+    compression: Compression | None = None
+    level: int = 0
+    release: bool = False
     package_lock: Path = LIBRARY_LOCK
     layouts: tuple[Path, ...] = field(default=())
     home: Path | None = None
@@ -33,3 +36,8 @@ class Settings:
     trust_policy: Path | None = None
     image_lock: Path | None = None
     locked: bool = False
+
+    @property
+    def packing(self) -> Packing:
+        """How stages pack segments."""
+        return Packing(compression=self.compression, level=self.level, release=self.release)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Unpack
 
 from linuxkit_rules.errors import ErrorList, LinuxKitError, SpecError
-from linuxkit_rules.formats.compression import Compression
 from linuxkit_rules.oci.manifest import Platform
 from linuxkit_rules.oci.reference import LayoutSource, parse_source
 from linuxkit_rules.plan.graph import Step, inputs
@@ -15,6 +15,7 @@ from linuxkit_rules.plan.sources import Sources
 from linuxkit_rules.spec.linuxkit import Volume
 from linuxkit_rules.stages.component import ComponentImage
 from linuxkit_rules.stages.image import ArchiveImage, ImageStage, LayoutImage, PullImage
+from linuxkit_rules.stages.pack import Packing
 from linuxkit_rules.stages.stage import Stage
 from linuxkit_rules.stages.volume import FilesVolume, LayoutVolume
 from linuxkit_rules.stages.whole import WholeImage
@@ -22,9 +23,7 @@ from linuxkit_rules.stages.whole import WholeImage
 _PLATFORM = re.compile(r"([a-z0-9]+)/([a-z0-9_]+)(?:/([a-z0-9.]+))?")
 
 
-def volume_step(
-    volume: Volume, sources: Sources, base: Path, *, compression: Compression, level: int
-) -> Step:
+def volume_step(volume: Volume, sources: Sources, base: Path, **packing: Unpack[Packing]) -> Step:
     """Give the step that packs the segment of ``volume``, out of the YAML in the folder ``base``.
 
     ``platforms`` say what a volume of the format oci holds; another has its image for the machine that is
@@ -40,10 +39,10 @@ def volume_step(
         raise faults[0] if len(faults) == 1 else ErrorList(faults)
     name = f"volumes/{volume.name}"
     if volume.format == "oci" and image is not None:
-        laid_out = LayoutVolume(volume.name, _reference(image.stage), compression=compression, level=level)
+        laid_out = LayoutVolume(volume.name, _reference(image.stage), **packing)
         whole = _whole(f"{name}/image", volume, image, platforms)
         return Step(f"{name}/segment", laid_out, inputs(("image", whole)), volume.where)
-    files = FilesVolume(volume.name, volume.image, compression=compression, level=level)
+    files = FilesVolume(volume.name, volume.image, **packing)
     given = inputs(("image", image)) if image else ()
     return Step(f"{name}/segment", files, given, volume.where)
 

@@ -20,11 +20,11 @@ from SCons.Action import _ActionAction
 
 from linuxkit_rules.digest import Descriptor, canonical_json
 from linuxkit_rules.errors import DamagedError, FormatError, LinuxKitError, StoreError
-from linuxkit_rules.formats.entry import Slice
 from linuxkit_rules.plan.written import replacing
 from linuxkit_rules.scons.settings import Site
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.store.pieces import write_out
 
 if TYPE_CHECKING:
     from linuxkit_rules.plan.graph import Step
@@ -185,10 +185,13 @@ def remade(job: Job, lost: DamagedError) -> Result:
 
 
 def deliver(store: Store, blob: Descriptor, target: Path) -> None:
-    """Copy a blob to ``target``, which changes in one step; raise StoreError where that cannot be done."""
+    """Write a blob, or what it lists, to ``target``, which changes in one step.
+
+    Raises StoreError where that cannot be done.
+    """
     try:
         with replacing(target) as file:
-            store.copy(Slice(blob.digest, 0, blob.size), file)
+            write_out(store, blob, file)
     except OSError as error:
         raise StoreError(f"cannot write the output: {error.strerror}", where=str(target)) from error
 

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 DEFAULTS: dict[str, str] = {
     "LINUXKIT_STORE": "",
     "LINUXKIT_ARCH": "",
-    "LINUXKIT_COMPRESSION": "zstd:6",
+    "LINUXKIT_COMPRESSION": "auto",
+    "LINUXKIT_JOBS": "",
     "LINUXKIT_DECOMPRESS_KERNEL": "",
     "LINUXKIT_PACKAGE_LOCK": "",
     "LINUXKIT_DEBIAN_MIRROR": "",
@@ -89,11 +90,12 @@ def settings_of(choices: Mapping[str, Any]) -> Settings:
     """Read what ``choices_of`` gave; raise UsageError for a value that means nothing."""
     from linuxkit_rules.plan.settings import Settings
 
-    compression, level = _compression(choices["compression"])
+    compression, level, release = _compression(choices["compression"])
     settings = Settings(
         arch=choices["arch"],
         compression=compression,
         level=level,
+        release=release,
         home=Path(choices["home"]),
         decompress_kernel=choices["decompress_kernel"],
         layouts=tuple(Path(item) for item in choices["layouts"]),
@@ -162,16 +164,20 @@ def _reporter(trace: Path | None, display: Display) -> Callable[[Event], None]:
     return report
 
 
-def _compression(text: str) -> tuple[Compression, int]:
+def _compression(text: str) -> tuple[Compression | None, int, bool]:
+    """Give compression (None: by the kernel), level, and whether time is spent for size."""
     from linuxkit_rules.formats.compression import Compression, checked_level
 
+    if text in ("auto", "release"):
+        return None, 0, text == "release"
     name, _, level = text.partition(":")
     try:
         compression = Compression(name)
-        return compression, checked_level(compression, int(level or 0))
+        return compression, checked_level(compression, int(level or 0)), False
     except FormatError as error:
         raise UsageError(f"LINUXKIT_COMPRESSION={text!r}: {error.message}", hint=error.hint) from None
     except ValueError:
         raise UsageError(
-            f"LINUXKIT_COMPRESSION={text!r} is no way of packing", hint="zstd, gzip or none, and :LEVEL"
+            f"LINUXKIT_COMPRESSION={text!r} is no way of packing",
+            hint="auto, release; or zstd, gzip or none, and :LEVEL",
         ) from None

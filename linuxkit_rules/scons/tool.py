@@ -21,6 +21,7 @@ from linuxkit_rules.errors import LinuxKitError, UsageError
 from linuxkit_rules.scons.actions import Node
 from linuxkit_rules.scons.formats import Formats
 from linuxkit_rules.scons.image import Image, memo_of
+from linuxkit_rules.scons.jobs import use_processors
 from linuxkit_rules.scons.settings import set_defaults
 
 DEFAULT_FORMAT = "iso"
@@ -57,6 +58,7 @@ def linuxkit_image(
 
 def declare(env: Any, target: Any, source: Any, formats: str | Sequence[str]) -> list[Node]:
     """Do what ``linuxkit_image`` says; raise LinuxKitError."""
+    use_processors(env)
     folder, name, wanted = _wanted(env, target, formats)
     return Image(env, folder, name, wanted, [file_node(env, item) for item in flatten([source])]).declare()
 

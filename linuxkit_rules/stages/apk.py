@@ -40,6 +40,6 @@ class ApkDatabase(PackingStage):
         found = [tree[INSTALLED] for tree in trees if INSTALLED in tree]
         databases = [bytes(contents.view(item)) for item in found if item.kind is Kind.FILE]
         if len(databases) < 2:
-            return Result(self.packed([], work.store))
+            return Result(self.packed([], inputs, work.store))
         joined = b"".join(database + b"\n\n" for database in databases)
-        return Result(self.packed([Entry(INSTALLED, Kind.FILE, 0o644, content=joined)], work.store))
+        return Result(self.packed([Entry(INSTALLED, Kind.FILE, 0o644, content=joined)], inputs, work.store))

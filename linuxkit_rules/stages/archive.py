@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from linuxkit_rules.formats.tar_header import BLOCK
 from linuxkit_rules.stages.boot import TAR
-from linuxkit_rules.stages.join import whole
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.store.pieces import assembling
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,12 @@ class Archive(Stage):
     """Joins the inputs ``members``, in their order, and ends the archive: two blocks of zeros (POSIX.1)."""
 
     name: ClassVar[str] = "archive"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
-        """Write the archive; raise StoreError where a segment is missing."""
-        with work.store.writer() as writer:
+        """List the pieces of the archive; raise StoreError where a segment is missing."""
+        with assembling(work.store) as assembly:
             for members in inputs.get("members", ()):
-                work.store.copy(whole(members), writer)
-            writer.write(bytes(2 * BLOCK))
-            return Result(writer.commit(TAR))
+                assembly.copy(assembly.whole(members), assembly)
+            assembly.write(bytes(2 * BLOCK))
+            return assembly.commit(TAR)

@@ -6,18 +6,19 @@ its microcode in it (src/cmd/linuxkit/moby/build/build.go, kernelFilter).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.formats import tar
-from linuxkit_rules.formats.entry import Entry, Kind
+from linuxkit_rules.formats.entry import Entry, Kind, Slice
 from linuxkit_rules.stages.join import whole
 from linuxkit_rules.stages.kernel import member
 from linuxkit_rules.stages.pack import FIXED_TIME, PackingStage
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.store.pieces import assembling
 
 TAR = "application/x-tar"
 
@@ -47,8 +48,8 @@ class Boot(PackingStage):
                 ("ucode", "boot/ucode.cpio", self.ucode),
             ):
                 for blob in inputs.get(role, ()):
-                    entries.append(_file(path, blob, member(image, name, work).mode))
-        return Result(self.packed(entries, work.store))
+                    entries.append(_file(path, whole(blob), member(image, name, work).mode))
+        return Result(self.packed(entries, inputs, work.store))
 
 
 @dataclass(frozen=True)
@@ -59,29 +60,28 @@ class KernelTar(Stage):
     """
 
     name: ClassVar[str] = "kernel-tar"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     cmdline: str = ""
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
-        """Write the archive."""
-        with work.store.writer() as writer:
-            archive = tar.Writer(writer)
-            for entry in self._entries(inputs):
-                archive.add(entry, work.store.copy)
+        """List the pieces of the archive; raise StoreError where a blob is missing."""
+        with assembling(work.store) as assembly:
+            archive = tar.Writer(assembly)
+            for entry in self._entries(inputs, assembly.whole):
+                archive.add(entry, assembly.copy)
             archive.close()
-            return Result(writer.commit(TAR))
+            return assembly.commit(TAR)
 
-    def _entries(self, inputs: Inputs) -> Iterator[Entry]:
-        yield from (_file("kernel", blob) for blob in inputs.get("kernel", ()))
-        yield from (_file("initrd.img", blob) for blob in inputs.get("initrd", ()))
+    def _entries(self, inputs: Inputs, content: Callable[[Descriptor], Slice]) -> Iterator[Entry]:
+        yield from (_file("kernel", content(blob)) for blob in inputs.get("kernel", ()))
+        yield from (_file("initrd.img", content(blob)) for blob in inputs.get("initrd", ()))
         if self.cmdline:
             yield _file("cmdline", _encoded(self.cmdline))
-        yield from (_file("ucode.cpio", blob) for blob in inputs.get("ucode", ()))
+        yield from (_file("ucode.cpio", content(blob)) for blob in inputs.get("ucode", ()))
 
 
-def _file(path: str, content: Descriptor | bytes, mode: int = 0o644) -> Entry:
-    data = whole(content) if isinstance(content, Descriptor) else content
-    return Entry(path, Kind.FILE, mode, mtime=FIXED_TIME, content=data)
+def _file(path: str, content: Slice | bytes, mode: int = 0o644) -> Entry:
+    return Entry(path, Kind.FILE, mode, mtime=FIXED_TIME, content=content)
 
 
 def _encoded(text: str) -> bytes:

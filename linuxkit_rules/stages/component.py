@@ -63,7 +63,7 @@ class ComponentImage(Stage):
     """
 
     name: ClassVar[str] = "component"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     component: Component
     pins: tuple[Pin, ...]
     arch: str

@@ -48,7 +48,7 @@ class Files(PackingStage):
         """Pack them; of two records of one path the later counts."""
         sources = {role: descriptors[0] for role, descriptors in inputs.items()}
         tree = layout(self.items, lambda index: sources[f"source:{index}"])
-        return Result(self.packed(tree.values(), work.store))
+        return Result(self.packed(tree.values(), inputs, work.store))
 
 
 def layout(items: tuple[Item, ...], source: Callable[[int], Descriptor]) -> dict[str, Entry]:

@@ -20,18 +20,18 @@ from typing import Any, ClassVar, Protocol
 from linuxkit_rules.digest import canonical_json
 from linuxkit_rules.errors import SpecError
 from linuxkit_rules.formats import iso9660, mbr
-from linuxkit_rules.formats.entry import Entry
+from linuxkit_rules.formats.entry import Entry, Slice
 from linuxkit_rules.formats.fat import Extent, File, Layout, Volume
 from linuxkit_rules.formats.iso9660 import BLOCK
 from linuxkit_rules.formats.streams import Copy, SupportsWrite
 from linuxkit_rules.stages.esp import check_cmdline, esp_files, isolinux_cfg, payload, tool
 from linuxkit_rules.stages.iso_master import EFI_IMAGE, direct, iso_path, master
-from linuxkit_rules.stages.join import whole
 from linuxkit_rules.stages.pack import FIXED_TIME
 from linuxkit_rules.stages.rootfs import image_tree
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage, as_json
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.store.pieces import Assembly, assembling
 
 ISO = "application/vnd.linuxkit-rules.iso.v1"
 """Media type of an ISO."""
@@ -42,6 +42,7 @@ _ISOLINUX_FILES = {
     "/ISOLINUX/LDLINUX.C32": "usr/lib/syslinux/modules/bios/ldlinux.c32",
 }
 _MBR_CODE = "usr/lib/ISOLINUX/isohdpfx.bin"
+_SERIALS = 1  # not the stage's version, which may rise while an ISO's bytes stay
 _NO_BIOS = b"\xcd\x18\xf4\xeb\xfd"  # int 18h: let the BIOS try its next disk; else halt
 
 
@@ -60,7 +61,7 @@ class Boot(enum.Enum):
 
 @dataclass(frozen=True)
 class Iso(Stage):
-    """Makes the ISO of the inputs ``kernel`` (one) and ``initrd`` (one, or segments in their order).
+    """Lists the pieces of the ISO of the inputs ``kernel`` (one) and ``initrd`` (one, or segments in order).
 
     Inputs ``bootloader`` are the images of ``boot.tools``, by their manifests.  ``title`` names the boot
     entry and the volumes, there in upper case and cut to what ISO 9660 and FAT allow.  ``arch`` is amd64
@@ -68,7 +69,7 @@ class Iso(Stage):
     """
 
     name: ClassVar[str] = "iso"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     boot: Boot
     title: str
     cmdline: str
@@ -83,29 +84,34 @@ class Iso(Stage):
         return f"{self.title} ({self.boot.value})"
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
-        """Write the ISO; raise SpecError where the architecture or the command line cannot be booted so."""
+        """Lay it out; raise SpecError where the architecture or the command line cannot be booted so."""
         if self.boot is not Boot.EFI and self.arch != "amd64":
             raise SpecError(f"{self.arch} machines have no BIOS", hint="ask for the format iso-efi")
         tools, serial = _tools(inputs, work), self._serial(inputs)
-        files = self._files(tools, inputs)
-        loader = self._loader(tools, work.store)
+        with assembling(work.store) as assembly:
+            body = [assembly.whole(item) for role in ("kernel", "initrd") for item in inputs[role]]
+            files = self._files(tools, *body)
+            self._write(assembly, files, tools, serial, work.store)
+            return assembly.commit(ISO)
+
+    def _write(
+        self, out: Assembly, files: Sequence[File], tools: Mapping[str, Entry], serial: int, store: Store
+    ) -> None:
+        loader = self._loader(tools, store)
         image = () if self.boot is Boot.BIOS else (EFI_IMAGE,)
         empty = [*image, *(iso_path(file.path) for file in files)]
         head = master(volume_label(self.title), loader, _ISOLINUX if loader else None, empty)
         body = self._body(files, serial, len(head))
         extents = {iso_path(path): extent for path, extent in body.extents.items()}
         direct(head, extents | {path: Extent(0, body.size) for path in image}, body.size, FIXED_TIME)
-        code = _content(tools, _MBR_CODE, work.store) if loader else _NO_BIOS
+        code = _content(tools, _MBR_CODE, store) if loader else _NO_BIOS
         head[: mbr.SECTOR] = self._mbr(head, body.size, code, serial).to_bytes()
-        with work.store.writer() as writer:
-            writer.write(bytes(head))
-            body.write(writer, work.store.copy)
-            return Result(writer.commit(ISO))
+        out.write(bytes(head))
+        body.write(out, out.copy)
 
-    def _files(self, tools: Mapping[str, Entry], inputs: Inputs) -> tuple[File, ...]:
+    def _files(self, tools: Mapping[str, Entry], kernel: Slice, *initrd: Slice) -> tuple[File, ...]:
         """Give what follows the head: kernel and initrd, and what else is in the EFI system partition."""
-        (kernel,) = inputs["kernel"]
-        parts = payload(whole(kernel), [whole(item) for item in inputs["initrd"]])
+        parts = payload(kernel, initrd)
         if self.boot is Boot.BIOS:
             return parts
         return (*esp_files(tools, self.arch, self.title, check_cmdline(self.cmdline)), *parts)
@@ -124,7 +130,7 @@ class Iso(Stage):
     def _serial(self, inputs: Inputs) -> int:
         """Give 32 bits that differ between ISOs and not between builds."""
         digests = {role: [str(item.digest) for item in items] for role, items in inputs.items()}
-        recipe = canonical_json([self.name, self.version, as_json(self), digests])
+        recipe = canonical_json([self.name, _SERIALS, as_json(self), digests])
         return int.from_bytes(hashlib.sha256(recipe).digest()[:4], "big")
 
     def _mbr(self, head: bytearray, size: int, code: bytes, serial: int) -> mbr.Mbr:

@@ -1,4 +1,4 @@
-"""Stage ``join``: the initrd, made of segments laid one after the other."""
+"""Stage ``join``: the initrd, made of segments laid one after the other; a list of pieces, nothing copied."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from linuxkit_rules.formats.entry import Slice
 from linuxkit_rules.stages.pack import ALIGNMENT
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.store.pieces import assembling
 
 INITRD = "application/vnd.linuxkit-rules.initrd.v1"
 """Media type of an initrd: archives one after the other, each compressed in its own way."""
@@ -20,15 +21,15 @@ class Join(Stage):
     """Joins the inputs ``segment``, in their order; each begins at a multiple of 4 bytes."""
 
     name: ClassVar[str] = "join"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
-        """Write the initrd; raise StoreError where a segment is missing."""
-        with work.store.writer() as writer:
+        """List the segments; raise StoreError where one is missing."""
+        with assembling(work.store) as assembly:
             for segment in inputs.get("segment", ()):
-                work.store.copy(whole(segment), writer)
-                writer.write(bytes(-writer.size % ALIGNMENT))
-            return Result(writer.commit(INITRD))
+                assembly.copy(assembly.whole(segment), assembly)
+                assembly.write(bytes(-assembly.size % ALIGNMENT))
+            return assembly.commit(INITRD)
 
 
 def whole(blob: Descriptor) -> Slice:

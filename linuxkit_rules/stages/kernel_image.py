@@ -1,4 +1,4 @@
-"""A kernel package as LinuxKit's kernel images lay it out: /kernel and /kernel.tar.
+"""A kernel package as LinuxKit's kernel images lay it out: /kernel and /kernel.tar; and its /kernel.config.
 
 https://github.com/linuxkit/linuxkit/blob/master/docs/kernels.md: ``kernel.tar`` holds lib/modules/<version>.
 """
@@ -20,19 +20,28 @@ from linuxkit_rules.formats.entry import Entry, Kind, Slice
 from linuxkit_rules.stages.pack import FIXED_TIME, open_blobs
 from linuxkit_rules.store.blobs import Store
 
+CONFIG = "kernel.config"
+"""Path of the kernel's configuration."""
+
 PACKED = (".ko.xz", ".ko.zst", ".ko.gz")
 """How the names of packed modules end."""
 
 _MOST = 256 << 20
+_CONFIGS = ("boot/config-*",)
 _DROPPED = ("*/build", "*/source")
 
 
 def kernel_layer(tree: Tree, store: Store) -> Iterator[Entry]:
-    """Give ``kernel`` and ``kernel.tar`` of a kernel package; raise PackageError where it holds none."""
+    """Give ``kernel``, ``kernel.config`` and ``kernel.tar`` of a kernel package.
+
+    The configuration is left out where the package has none; PackageError where it holds no kernel.
+    """
     kernels = sorted(path for path in tree.entries if matches(KERNEL, path))
     if not kernels:
         raise PackageError("it holds no kernel", where=f"package {tree.name}")
     yield replace(tree.entries[kernels[-1]], path="kernel", mode=0o644)
+    for path in [path for path in sorted(tree.entries) if matches(_CONFIGS, path)][-1:]:
+        yield replace(tree.entries[path], path=CONFIG, mode=0o644)
     with store.writer() as writer, open_blobs(store) as copy:
         archive = tar.Writer(writer)
         for entry in _modules(tree, Contents(store)):

@@ -85,7 +85,7 @@ class Modules(PackingStage):
             entries = tuple(self._entries(entries, known, self.roots, Contents(work.store)))
         merged = _is_merged(inputs.get("init", ()), work)
         placed = _placed(entries, merged=merged, keep_times=self.roots is None)
-        return Result(self.packed(placed, work.store))
+        return Result(self.packed(placed, inputs, work.store))
 
     def _entries(
         self, entries: tuple[Entry, ...], known: KernelModules, roots: tuple[str, ...], contents: Contents

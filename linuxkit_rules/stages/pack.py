@@ -11,7 +11,7 @@ import contextlib
 import enum
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypedDict
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import StoreError
@@ -19,7 +19,8 @@ from linuxkit_rules.formats import cpio, tar
 from linuxkit_rules.formats.compression import Compression, compressed
 from linuxkit_rules.formats.entry import Entry, Kind, Slice
 from linuxkit_rules.formats.streams import Copy, SupportsWrite
-from linuxkit_rules.stages.stage import Stage
+from linuxkit_rules.stages.stage import Inputs, Stage
+from linuxkit_rules.stages.support import OPTIONS, SUPPORT, chosen, load
 from linuxkit_rules.store.blobs import Store
 
 SEGMENT = "application/vnd.linuxkit-rules.segment.v1"
@@ -45,29 +46,53 @@ class Form(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class PackingStage(Stage):
-    """A stage that writes a segment; how it is compressed (0: default), and by what, is in its key."""
+    """A stage that writes a segment; how that is compressed, and by what, is in its key.
 
-    compression: Compression = Compression.ZSTD
+    ``compression`` None leaves it to the input ``support`` (the stage ``ramdisk-support``): the best that the
+    kernel unpacks, and gzip where that is not known.  ``level`` 0 is the default; with ``release`` it is the
+    one that takes time for size.
+    """
+
+    compression: Compression | None = Compression.ZSTD
     level: int = 0
+    release: bool = False
     form: Form = Form.CPIO
 
     def as_members(self) -> PackingStage:
         """Give the stage that packs the same entries as tar members."""
-        return replace(self, form=Form.TAR, compression=Compression.NONE, level=0)
+        return replace(self, form=Form.TAR, compression=Compression.NONE, level=0, release=False)
 
-    def packed(self, entries: Iterable[Entry], store: Store) -> Descriptor:
+    def packed(self, entries: Iterable[Entry], inputs: Inputs, store: Store) -> Descriptor:
         """Write the segment of ``entries``, in their order, and give its descriptor.
 
-        Raises FormatError where an entry does not fit into the archive, StoreError for a missing content.
+        Raises FormatError where an entry does not fit into the archive, StoreError for a missing content,
+        ImageError where the kernel could not unpack it.
         """
         if self.form is Form.TAR:
             return pack_members(entries, store)
-        return pack(without_boot(entries), store, self.compression, self.level)
+        known = [load(store, item) for item in inputs.get(SUPPORT, ())]
+        compression = chosen(self.compression, known[0] if known else None)
+        return pack(without_boot(entries), store, compression, self._level(compression))
 
     def parameters(self) -> dict[str, Any]:
-        """Give the fields, the level that is meant, and the compressor's version."""
-        level = self.level or self.compression.default_level
-        return {**super().parameters(), "level": level, "compressor": self.compression.version}
+        """Give the fields, the levels that are meant, and the compressors' versions."""
+        ways = [self.compression] if self.compression else list(OPTIONS)
+        meant = {way.value: [self._level(way), way.version] for way in ways}
+        fields = {
+            name: item for name, item in super().parameters().items() if name not in ("level", "release")
+        }
+        return {**fields, "compressor": meant}
+
+    def _level(self, compression: Compression) -> int:
+        return self.level or (compression.release_level if self.release else compression.default_level)
+
+
+class Packing(TypedDict, total=False):
+    """How a plan's stages pack: fields of ``PackingStage``."""
+
+    compression: Compression | None
+    level: int
+    release: bool
 
 
 def pack(

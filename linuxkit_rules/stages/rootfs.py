@@ -55,7 +55,7 @@ class Rootfs(PackingStage):
         (image,) = inputs["image"]
         tree = fit_out(image_tree(image, work, self.image), resolv_link=self.resolv_link)
         with within(self.image or f"image {image.digest}"):
-            return Result(self.packed(below(self.prefix, tree), work.store))
+            return Result(self.packed(below(self.prefix, tree), inputs, work.store))
 
 
 def image_tree(image: Descriptor, work: Engine, name: str = "") -> dict[str, Entry]:

@@ -29,7 +29,7 @@ class Segment(PackingStage):
         for bundle in inputs["bundle"]:
             for entry in entries(bundle, work.store):
                 tree.setdefault(entry.path, entry)
-        return Result(self.packed(tree.values(), work.store))
+        return Result(self.packed(tree.values(), inputs, work.store))
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class ContainerRootfs(PackingStage):
             image=self.image,
             compression=self.compression,
             level=self.level,
+            release=self.release,
             form=self.form,
         )
-        return work.run(stage, {"image": (image,)})
+        return work.run(stage, {**inputs, "image": (image,)})

@@ -47,7 +47,7 @@ class FilesVolume(PackingStage):
         for image in inputs.get("image", ()):
             entries = below(lower, fit_out(image_tree(image, work, self.image), resolv_link=True))
         with within(self.image or f"volume {self.volume}"):
-            return Result(self.packed((*entries, *_mount_points(self.volume)), work.store))
+            return Result(self.packed((*entries, *_mount_points(self.volume)), inputs, work.store))
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class LayoutVolume(PackingStage):
         top, blobs = read_whole(image, work.store)
         lower = _lower(self.volume)
         entries = (*parents(lower), *self._layout(lower, top, blobs), *_mount_points(self.volume))
-        return Result(self.packed(entries, work.store))
+        return Result(self.packed(entries, inputs, work.store))
 
     def _layout(self, root: str, top: Descriptor, blobs: Iterable[Descriptor]) -> Iterator[Entry]:
         names = {REF_NAME: self.reference} if self.reference else {}

@@ -138,6 +138,10 @@ class Store:
         self._check(digest, hashlib.sha256(data).hexdigest())
         return data
 
+    def verify(self, digest: Digest) -> None:
+        """Read a blob through, unless this process has; DamagedError where it is missing or has rotted."""
+        self.open(digest).close()
+
     def copy(self, content: bytes | Slice, out: SupportsWrite, block: int = 1 << 20) -> None:
         """Write the bytes of ``content`` to ``out``, verified.
 

@@ -1,0 +1,13 @@
+"""What stages give, whole: the bytes of a blob, or of all the pieces that it lists."""
+
+import io
+
+from linuxkit_rules.digest import Descriptor
+from linuxkit_rules.store.blobs import Store
+from linuxkit_rules.store.pieces import write_out
+
+
+def whole(store: Store, blob: Descriptor) -> bytes:
+    out = io.BytesIO()
+    write_out(store, blob, out)
+    return out.getvalue()

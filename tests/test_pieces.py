@@ -1,0 +1,153 @@
+"""Lists of pieces: what is laid together is stored once, and verified when it is written out."""
+
+import errno
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from linuxkit_rules.digest import Descriptor
+from linuxkit_rules.errors import FormatError, StoreError
+from linuxkit_rules.formats.entry import Slice
+from linuxkit_rules.stages.iso import Boot, Iso
+from linuxkit_rules.stages.join import Join
+from linuxkit_rules.stages.stage import Engine
+from linuxkit_rules.store.blobs import Store
+from linuxkit_rules.store.pieces import SUFFIX, assembling, contents, write_out
+from tests.contents import whole
+from tests.test_iso import ISOLINUX, SYSTEMD_BOOT, image
+
+BIG = bytes(range(256)) * 20_000
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def stored(store: Store) -> int:
+    """How many bytes the blobs of a store take."""
+    return sum(path.stat().st_size for path in (store.root / "blobs" / "sha256").iterdir())
+
+
+def listed(store: Store, *parts: bytes | Slice) -> Descriptor:
+    with assembling(store) as assembly:
+        for part in parts:
+            assembly.copy(part, assembly)
+        return assembly.commit("x").output
+
+
+def test_bytes_and_slices_are_laid_end_to_end(store: Store) -> None:
+    big = store.put(BIG)
+    parts = b"head", Slice(big.digest, 0, big.size), b"", b"mid", Slice(big.digest, 5, 7), b"dle"
+    made = listed(store, *parts)
+    assert made.media_type == "x" + SUFFIX
+    assert whole(store, made) == b"head" + BIG + b"mid" + BIG[5:12] + b"dle"
+
+
+def test_pieces_that_go_on_are_one(store: Store) -> None:
+    digest = store.put(BIG).digest
+    made = listed(store, b"a", b"b", Slice(digest, 0, 10), Slice(digest, 10, 20), Slice(digest, 31, 1))
+    assert [piece.size for piece in contents(store, made)] == [2, 30, 1]
+
+
+def test_a_list_within_a_list_is_taken_apart(store: Store) -> None:
+    inner = listed(store, b"1", Slice(store.put(BIG).digest, 0, 300))
+    with assembling(store) as assembly:
+        content = assembly.whole(inner)
+        assembly.copy(content, assembly)
+        outer = assembly.commit("y").output
+    assert content.size == 301
+    assert contents(store, outer) == contents(store, inner)
+
+
+def test_a_list_refers_to_all_that_it_names(store: Store) -> None:
+    big, small = store.put(BIG), store.put(b"small")
+    with assembling(store) as assembly:
+        for blob in (big, small, big):
+            assembly.copy(Slice(blob.digest, 1, 2), assembly)
+        result = assembly.commit("x")
+    assert [(item.digest, item.size) for item in result.refers] == [(big.digest, len(BIG)), (small.digest, 5)]
+
+
+def test_what_is_no_list_is_itself(store: Store) -> None:
+    blob = store.put(BIG)
+    assert contents(store, blob) == (Slice(blob.digest, 0, len(BIG)),)
+    with pytest.raises(FormatError, match="is no list of pieces"):
+        contents(store, store.put(b"[]", "x" + SUFFIX))
+
+
+def test_initrd_and_iso_are_stored_no_second_time(
+    store: Store, tmp_path: Path, count: Callable[..., None]
+) -> None:
+    engine = Engine(store)
+    segments = [store.put(bytes([number]) * 1_000_000) for number in range(3)]
+    kernel = store.put(BIG)
+    tools = [image(store, ISOLINUX), image(store, SYSTEMD_BOOT)]
+    before = stored(store)
+    initrd = engine.run(Join(), {"segment": segments}).output
+    assert stored(store) - before < 2000
+    iso = engine.run(
+        Iso(Boot.HYBRID, "x", ""), {"kernel": [kernel], "initrd": [initrd], "bootloader": tools}
+    ).output
+    with (tmp_path / "iso").open("wb") as file:
+        write_out(store, iso, file)
+    size = (tmp_path / "iso").stat().st_size
+    assert size > 3_000_000 + len(BIG)
+    assert stored(store) - before < 1_000_000
+    count("bytes of initrd and ISO not stored twice", size + 3_000_000 - (stored(store) - before))
+
+
+@pytest.mark.parametrize("kind", ["file", "memory"])
+def test_a_rotten_blob_is_dropped_and_told(tmp_path: Path, kind: str) -> None:
+    digest = Store(tmp_path / "store").put(BIG).digest
+    store = Store(tmp_path / "store")
+    made = listed(store, b"head", Slice(digest, 100, 50))
+    store.path(digest).chmod(0o644)
+    store.path(digest).write_bytes(BIG[:-1] + b"x")
+    with (tmp_path / "out").open("wb") if kind == "file" else io.BytesIO() as out:
+        with pytest.raises(StoreError, match="was damaged and has been dropped"):
+            write_out(store, made, out)
+        assert not store.path(digest).exists()
+        with pytest.raises(StoreError, match=f"{digest} is not in the store"):
+            write_out(Store(tmp_path / "store"), made, out)
+
+
+def test_a_blob_that_is_too_short_is_told(store: Store) -> None:
+    with assembling(store) as assembly:
+        assembly.copy(Slice(store.put(b"abc").digest, 1, 9), assembly)
+        made = assembly.commit("x").output
+    with pytest.raises(StoreError, match="ends too early"):
+        write_out(store, made, io.BytesIO())
+
+
+@pytest.mark.parametrize("fault", [errno.EXDEV, errno.ENOSYS, errno.EINVAL, "nothing", "a part"])
+def test_where_the_kernel_does_not_copy_python_does(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int | str
+) -> None:
+    """File systems and kernels differ in this; no file system here shows it."""
+    real, calls = os.copy_file_range, []
+
+    def fails(source: int, target: int, size: int) -> int:
+        calls.append(size)
+        if fault == "nothing" or (fault == "a part" and len(calls) % 2 == 0):
+            return 0
+        if fault == "a part":
+            return real(source, target, min(size, 1000))
+        raise OSError(fault, "no")
+
+    monkeypatch.setattr(os, "copy_file_range", fails)
+    blob = store.put(BIG)
+    made = listed(store, b"head", Slice(blob.digest, 3, 4000), b"tail")
+    with (tmp_path / "out").open("wb") as out:
+        write_out(store, made, out)
+    assert (tmp_path / "out").read_bytes() == b"head" + BIG[3:4003] + b"tail"
+    assert calls
+
+
+def test_a_full_disk_is_told_and_not_tried_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = listed(store, b"head")
+    with Path("/dev/full").open("wb", buffering=0) as out, pytest.raises(OSError, match="No space"):
+        write_out(store, made, out)
