@@ -198,6 +198,8 @@ class _Reader:
         content, link = self._content(size, kind), ""
         if kind is Kind.SYMLINK and isinstance(content, bytes):
             content, link = b"", text(content)
+        if b"\0" in name or "\0" in link or (content and kind is not Kind.FILE):
+            raise FormatError("a NUL in a name, or contents of no file, in a cpio archive", where=where)
         path = normal(text(name))
         inode = (maj, minor, ino) if nlink > 1 and kind is Kind.FILE else None
         entry = Entry(path, kind, mode & 0o7777, uid, gid, mtime, link, rmaj, rmin, (), content)

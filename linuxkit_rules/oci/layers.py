@@ -199,8 +199,8 @@ def _target(walk: _Walk, link: Entry) -> _Node:
 class _Walk:
     """Finds directories for one layer.
 
-    ``own`` are the paths that are directories when this layer has been laid: links and files of lower layers there are
-    about to be replaced, whichever member comes first, so they are neither followed nor in the way.
+    ``own`` are the paths that are directories when this layer has been laid: links and files of lower layers
+    there are about to be replaced, whichever member comes first, so they are neither followed nor in the way.
     """
 
     root: _Node

@@ -1,0 +1,1 @@
+"""Coverage-guided fuzzing (atheris, which is libFuzzer for Python): ``python -m tests.fuzz TARGET``."""
