@@ -123,6 +123,8 @@ class _Reader:
         self._own_flags += flag
         if flag == b"x":
             found = dict(records(data))
+            if any(found.get(key) == b"" for key in _OWN_KEYS):
+                raise FormatError(f"an empty name or size in a pax header at byte {self._position}")
         else:
             name = data.split(b"\0", 1)[0]
             if not name:

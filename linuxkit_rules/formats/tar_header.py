@@ -24,6 +24,7 @@ HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12s")
 Fields = tuple[bytes, ...]
 Pax = Mapping[bytes, bytes]
 
+_GNU = b"ustar  \0"
 _STAR_TRAILER = b"tar\0"
 _KINDS = {kind.value.encode(): kind for kind in Kind} | {b"\0": Kind.FILE, b"7": Kind.FILE}
 _SECONDS = re.compile(rb"(-?)([0-9]{1,15})(\.[0-9]*)?")
@@ -89,18 +90,19 @@ def kind_of(name: bytes, flag: bytes) -> Kind:
         raise FormatError(f"{what} is not supported", hint="write the archive again with another program")
     if kind is not Kind.FILE or not name.endswith(b"/"):
         return kind
-    if flag == b"7":
-        raise FormatError("a contiguous file whose name is a directory's")
+    if flag == b"7" or not name.strip(b"/"):
+        raise FormatError("a file whose name is a directory's")
     return Kind.DIRECTORY
 
 
 @functools.lru_cache(4096)
 def octal(field: bytes) -> int:
-    """Read octal digits amid spaces and NULs; none at all are 0."""
-    digits = field.strip(b"\0 ").split(b"\0", 1)[0]
-    if not digits:
+    """Read octal digits amid spaces, with spaces or NULs after them; none at all are 0."""
+    digits, _, rest = field.strip(b" ").partition(b"\0")
+    digits = digits.strip(b" ")
+    if not digits and not rest.strip(b"\0 "):
         return 0
-    if not digits.isdigit() or b"8" in digits or b"9" in digits:
+    if not digits.isdigit() or b"8" in digits or b"9" in digits or rest.strip(b"\0 "):
         raise FormatError(f"{field!r} is not an octal number")
     return int(digits, 8)
 
@@ -146,6 +148,8 @@ def mtime_of(fields: Fields, pax: Pax) -> int:
 def device_of(fields: Fields, pax: Pax) -> tuple[int, int]:
     """Give a device's numbers, 0 to 2**32 - 1; FormatError where pax records of star's say others."""
     found = number(fields[12]), number(fields[13])
+    if any(found) and fields[9] not in (USTAR, _GNU):
+        raise FormatError("a device's numbers in a header that has no place for them")
     for value, key in zip(found, _DEVICE_KEYS, strict=True):
         if not 0 <= value < 2**32:
             raise FormatError(f"the device number {value} is out of range")

@@ -20,7 +20,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=60, help="time in all (60)")
     parser.add_argument("--corpus", type=Path, help="folder that new inputs go to (a new one)")
     parser.add_argument("--seed", type=int, default=1, help="of the random numbers (1)")
-    parser.add_argument("--merge", action="store_true", help="only copy those inputs of the corpus that count")
+    parser.add_argument(
+        "--merge", action="store_true", help="only copy those inputs of the corpus that count"
+    )
     options = parser.parse_args()
     corpus = options.corpus or Path(tempfile.mkdtemp(prefix=f"fuzz-{options.target}-"))
     corpus.mkdir(parents=True, exist_ok=True)
@@ -36,7 +38,10 @@ def main() -> None:
         "-max_len=8192",
         "-print_final_stats=1",
     ]
-    atheris.Setup([sys.argv[0], *flags, str(corpus), str(KEPT / options.target)], lambda data: sound(options.target, data))
+    atheris.Setup(
+        [sys.argv[0], *flags, str(corpus), str(KEPT / options.target)],
+        lambda data: sound(options.target, data),
+    )
     atheris.Fuzz()
 
 

@@ -24,7 +24,6 @@ from linuxkit_rules.oci.manifest import (
     INDEX,
     MANIFEST,
     Index,
-
     Platform,
     parse,
     require_image,
@@ -167,5 +166,3 @@ def sound(target: str, data: bytes) -> None:
     """Run one target on one input; anything but a LinuxKitError gets out."""
     with contextlib.suppress(LinuxKitError):
         TARGETS[target](data)
-
-

@@ -31,7 +31,7 @@ CASES = [
     refused("a device with contents", "n", "with contents", block(b"n", b"3", size=512), member(b"evil")),
     refused("a disk with contents", "n", "with contents", block(b"n", b"4", size=512), member(b"evil")),
     refused("a pipe with contents", "n", "with contents", block(b"n", b"6", size=512), member(b"evil")),
-    refused("a contiguous directory", "d/", "a contiguous file", block(b"d/", b"7")),
+    refused("a contiguous directory", "d/", "a file whose name is", block(b"d/", b"7")),
     tree(
         "devices stay what they are",
         {"disk": "block 8,0", "mem": "char 1,1", "pipe": "fifo"},

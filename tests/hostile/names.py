@@ -30,6 +30,7 @@ CASES = [
     refused("a link in the place of a slash", "/", ROOT, block(b"/", b"2", link=b"/etc")),
     refused("a link in the place of what becomes the root", "a/..", ROOT, block(b"a/..", b"2", link=b"/etc")),
     refused("a device in the root's place", "./", ROOT, block(b"./", b"3")),
+    refused("a file named as the root", "/", "a file whose name", member(b"/")),
     refused("no name", "", "an empty name", member(b"")),
     refused("no name, but a prefix", "p/", "directory with contents", member(b"", b"x", prefix=b"p")),
     refused("a NUL in a pax name", "a\0b", "a NUL in a name", pax(("path", b"a\0b")), member()),

@@ -60,7 +60,7 @@ def _members(data: bytes) -> Iterator[Seen]:
         at = start + size + -size % 4
         if name == b"TRAILER!!!":
             return
-        kind = _FORMATS[mode >> 12]
+        kind = _FORMATS[mode >> 12 & 15]
         yield Seen(
             path=_normal(name.decode("utf-8", "surrogateescape")),
             kind=kind,
@@ -77,7 +77,8 @@ def _members(data: bytes) -> Iterator[Seen]:
 def as_cpio(seen: Seen) -> Seen:
     """What of ``seen`` a cpio archive can say."""
     link = seen.link if seen.kind is Kind.SYMLINK else ""
-    return replace(seen, mtime=seen.mtime % 2**32, link=link)
+    mtime = seen.mtime if 0 <= seen.mtime < 2**32 else 2**32 - 1
+    return replace(seen, mtime=mtime, link=link)
 
 
 def gnu_tar(data: bytes) -> list[Seen] | None:

@@ -60,6 +60,10 @@ CASES = [
     broken("an empty long name", "an empty long name", extended(b"L", b"\0"), block()),
     broken("a long name of no bytes", "an empty long name", extended(b"L", b""), block()),
     broken("an empty long link", "an empty long name", extended(b"K", b"\0"), block(flag=b"2")),
+    *(
+        broken(f"an empty {key} by pax", "an empty name or size", pax((key, "")), member(data=b"1"))
+        for key in ("path", "linkpath", "size")
+    ),
     broken("a pax header for nothing", "ends after an extension header", pax(("path", "a"))),
     broken("an empty pax header for nothing", "ends after an extension header", records(b"")),
     broken("a long name for nothing", "ends after an extension header", extended(b"L", b"a\0")),
@@ -123,10 +127,6 @@ CASES = [
         ],
     ),
     tree("the last of two records counts", {"b": "file"}, [pax(("path", "a"), ("path", "b")), block()]),
-    tree("an empty record takes itself back", {"name": "file 1"}, [pax(("path", "")), member(data=b"1")]),
-    tree(
-        "what pax says of one member", {"a": "file", "name": "file"}, [pax(("path", "a")), block(), block()]
-    ),
     tree("a long name without its NUL", {"long": "file"}, [extended(b"L", b"long"), block()]),
     tree(
         "a long name that ends at its NUL", {"long": "file"}, [extended(b"L", b"long\0/../../x\0"), block()]
