@@ -25,6 +25,7 @@ Fields = tuple[bytes, ...]
 Pax = Mapping[bytes, bytes]
 
 _GNU = b"ustar  \0"
+_SPARSE = (b"GNU.sparse.", b"SCHILY.realsize", b"SUN.holesdata")
 _STAR_TRAILER = b"tar\0"
 _KINDS = {kind.value.encode(): kind for kind in Kind} | {b"\0": Kind.FILE, b"7": Kind.FILE}
 _SECONDS = re.compile(rb"(-?)([0-9]{1,15})(\.[0-9]*)?")
@@ -174,7 +175,7 @@ def records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         key, equals, value = record[:-1].partition(b"=")
         if not equals or not key or len(digits) + 1 + len(record) != length or record[-1:] != b"\n":
             raise FormatError(f"a damaged pax record: {data[position : position + 40]!r}")
-        if key.startswith(b"GNU.sparse."):
+        if key.startswith(_SPARSE):
             raise FormatError("a sparse file is not supported", hint="write the archive without --sparse")
         yield key, value
         position += length

@@ -117,8 +117,12 @@ def _run(command: list[str], data: bytes) -> subprocess.CompletedProcess[bytes]:
 
 
 def _seconds(text: str) -> int:
-    moment = datetime.strptime(text.split(".")[0], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
-    return int(moment.timestamp())
+    """Give the seconds since 1970; the calendar comes again every 400 years, and Python's ends with 9999."""
+    year, rest = text.split(".")[0].split("-", 1)
+    cycles = max(0, (int(year) - 9600) // 400)
+    text = f"{int(year) - 400 * cycles:04}-{rest}"
+    moment = datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    return int(moment.timestamp()) + cycles * 146_097 * 86_400
 
 
 def _mode(rights: str) -> int:

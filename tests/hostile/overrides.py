@@ -104,6 +104,8 @@ CASES = [
         pax(("GNU.sparse.major", "1"), ("GNU.sparse.name", "../x")),
         block(),
     ),
+    broken("a sparse file of star's", SPARSE, pax(("SCHILY.realsize", "9")), block()),
+    broken("a sparse file of Solaris's", SPARSE, pax(("SUN.holesdata", " 0 9")), block()),
     broken("all sparse files by a global header", SPARSE, pax(("GNU.sparse.map", "0,1"), flag=b"g"), block()),
     tree(
         "contents that only pax tells of",
@@ -143,7 +145,7 @@ CASES = [
     tree(
         "records of other makers",
         {"name": "file"},
-        [pax(("SCHILY.realsize", "9"), ("LIBARCHIVE.xattr.a", "eA"), ("RHT.security.selinux", "x")), block()],
+        [pax(("SCHILY.ino", "9"), ("LIBARCHIVE.xattr.a", "eA"), ("RHT.security.selinux", "x")), block()],
     ),
     tree(
         "names in a character set of its own",
