@@ -54,7 +54,8 @@ class Rootfs(PackingStage):
         """Flatten, fit out and pack the image; raise ImageError where it is not sound."""
         (image,) = inputs["image"]
         tree = fit_out(image_tree(image, work, self.image), resolv_link=self.resolv_link)
-        return Result(self.packed(below(self.prefix, tree), work.store))
+        with within(self.image or f"image {image.digest}"):
+            return Result(self.packed(below(self.prefix, tree), work.store))
 
 
 def image_tree(image: Descriptor, work: Engine, name: str = "") -> dict[str, Entry]:

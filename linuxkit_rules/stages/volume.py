@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from linuxkit_rules.digest import Descriptor, canonical_json
+from linuxkit_rules.errors import within
 from linuxkit_rules.formats.entry import Entry, Kind
 from linuxkit_rules.oci.layout import REF_NAME
 from linuxkit_rules.oci.manifest import Index, Member
@@ -45,7 +46,8 @@ class FilesVolume(PackingStage):
         entries: Iterable[Entry] = parents(lower)
         for image in inputs.get("image", ()):
             entries = below(lower, fit_out(image_tree(image, work, self.image), resolv_link=True))
-        return Result(self.packed((*entries, *_mount_points(self.volume)), work.store))
+        with within(self.image or f"volume {self.volume}"):
+            return Result(self.packed((*entries, *_mount_points(self.volume)), work.store))
 
 
 @dataclass(frozen=True)
