@@ -1,7 +1,7 @@
 """Fuzz one target: ``python -m tests.fuzz tar --seconds 3600``.
 
 New inputs that reach new code, and those that are finds, go to the folder ``--corpus`` (a new one unless
-given), beside which the kept corpus, ``tests/fuzz/corpus/TARGET``, is read.
+given); the kept corpus, ``tests/fuzz/corpus/TARGET``, is read beside it and left alone.
 """
 
 import argparse
@@ -20,9 +20,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=60, help="time in all (60)")
     parser.add_argument("--corpus", type=Path, help="folder that new inputs go to (a new one)")
     parser.add_argument("--seed", type=int, default=1, help="of the random numbers (1)")
-    parser.add_argument(
-        "--merge", action="store_true", help="only copy those inputs of the corpus that count"
-    )
     options = parser.parse_args()
     corpus = options.corpus or Path(tempfile.mkdtemp(prefix=f"fuzz-{options.target}-"))
     corpus.mkdir(parents=True, exist_ok=True)
@@ -31,7 +28,6 @@ def main() -> None:
     flags = [
         f"-max_total_time={options.seconds}",
         f"-seed={options.seed}",
-        f"-merge={int(options.merge)}",
         f"-artifact_prefix={corpus}/find-",
         "-timeout=10",
         "-rss_limit_mb=1024",

@@ -25,6 +25,7 @@ from linuxkit_rules.oci.manifest import (
     MANIFEST,
     Index,
     Platform,
+    load_object,
     parse,
     require_image,
 )
@@ -68,7 +69,7 @@ def manifest(data: bytes) -> None:
     if not data:
         return
     with contextlib.suppress(LinuxKitError):
-        ImageSettings.from_json(_object(data[1:]), "image")
+        ImageSettings.from_json(load_object(data[1:], "image"), "image")
     value = parse(data[1:], TYPES[data[0] % len(TYPES)], "image")
     assert parse(value.to_bytes(), value.media_type, "image") == value
     if isinstance(value, Index):
@@ -90,12 +91,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "manifest": manifest,
     "yaml": yaml,
 }
-
-
-def _object(data: bytes) -> dict[str, object]:
-    from linuxkit_rules.oci.manifest import load_object
-
-    return load_object(data, "image")
 
 
 def _check(entry: Entry, size: int) -> None:

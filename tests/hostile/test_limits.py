@@ -1,0 +1,98 @@
+"""Limits: how they are written, and what a change of them does to a build."""
+
+import io
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from linuxkit_rules import host
+from linuxkit_rules.errors import FormatError, UsageError
+from linuxkit_rules.formats.compression import decompressed
+from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
+from linuxkit_rules.stages.stage import key
+from linuxkit_rules.stages.unpack import Unpack
+from tests.hostile.resources import zstd_zeros
+from tests.project import Project
+
+
+def test_limits_are_numbers_by_name() -> None:
+    found = Limits.parse("entries=2M, total=100G,ratio=2000,name=255")
+    assert found == Limits(entries=2 << 20, total=100 << 30, ratio=2000, name=255)
+    assert found.changed() == {"entries": 2 << 20, "total": 100 << 30, "ratio": 2000, "name": 255}
+    assert Limits.parse("") == Limits.parse(" , ") == DEFAULT_LIMITS
+    assert Limits.parse("entries=1000000").changed() == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "entrys=1",
+        "entries",
+        "entries=",
+        "entries=0",
+        "entries=-1",
+        "entries=1k",
+        "entries=1.5",
+        "entries=1,entries=2",
+    ]
+    + ["=1", "entries=1e6", "entries = 1", "document=5M", "total=9999999999999999", "entries=\u0661"],
+)
+def test_other_limits_are_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        Limits.parse(text)
+
+
+def test_the_environment_sets_them(tmp_path: Path) -> None:
+    variables = {"LINUXKIT_STORE": str(tmp_path), "LINUXKIT_LIMITS": "layers=7"}
+    assert host.engine(variables).limits == Limits(layers=7)
+
+
+def test_only_other_limits_are_part_of_a_key() -> None:
+    assert key(Unpack(), {}) == key(Unpack(), {}, Limits()) == key(Unpack(), {}, Limits.parse("layers=500"))
+    keys = {key(Unpack(), {}, limits) for limits in (Limits(), Limits(layers=7), Limits(depth=7))}
+    assert len(keys) == 3
+
+
+def test_a_build_looks_again_under_other_limits(tmp_path: Path) -> None:
+    project = Project.make(tmp_path / "project")
+    project.scons()
+    before = (project.root / "out" / "tiny-initrd.img").read_bytes()
+    strict = project.scons(check=False, LINUXKIT_LIMITS="entries=1")
+    assert re.search(r"tiny.yml:2:3: test/kernel:1: layer sha256:\w+: a tar archive of 2 members", strict)
+    assert "more than the 1 allowed (if it is to be trusted, LINUXKIT_LIMITS=entries=" in strict
+    project.scons(LINUXKIT_LIMITS="entries=50")
+    assert "unpack" not in project.ran()
+    assert "rootfs" in project.ran()
+    assert (project.root / "out" / "tiny-initrd.img").read_bytes() == before
+    project.scons()
+    assert project.ran() == []
+    assert "'many=1' is no limit" in project.scons(check=False, LINUXKIT_LIMITS="many=1")
+
+
+def bombs() -> Iterator[tuple[str, bytes]]:
+    packer = zlib.compressobj(9, wbits=31)
+    yield "gzip", b"".join(packer.compress(bytes(1 << 20)) for _ in range(300)) + packer.flush()
+    yield "zstd", zstandard.compress(bytes(1 << 28))
+    yield "zstd runs", zstd_zeros(1 << 30)
+
+
+@pytest.mark.parametrize("name", ["gzip", "zstd", "zstd runs"])
+def test_a_bomb_takes_little_memory(name: str) -> None:
+    bomb = dict(bombs())[name]
+    largest = size = 0
+    for piece in decompressed(io.BytesIO(bomb)):
+        largest, size = max(largest, len(piece)), size + len(piece)
+    assert size >= 1 << 28
+    assert largest <= 4 << 20
+
+
+def test_the_default_ratio_counts_beyond_a_gib() -> None:
+    size = 0
+    with pytest.raises(FormatError, match="more than the 500 allowed"):
+        for piece in decompressed(io.BytesIO(zstd_zeros(2 << 30))):
+            size += len(piece)
+    assert 1 << 30 <= size <= (1 << 30) + (4 << 20)
