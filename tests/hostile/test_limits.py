@@ -30,16 +30,10 @@ def test_limits_are_numbers_by_name() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "entrys=1",
-        "entries",
-        "entries=",
-        "entries=0",
-        "entries=-1",
-        "entries=1k",
-        "entries=1.5",
-        "entries=1,entries=2",
-    ]
-    + ["=1", "entries=1e6", "entries = 1", "document=5M", "total=9999999999999999", "entries=\u0661"],
+        *("entrys=1", "entries", "entries=", "entries=0", "entries=-1", "entries=1k", "entries=1.5", "=1"),
+        *("entries=1,entries=2", "entries=1e6", "entries = 1", "entries=\u0661", "total=9999999999999999"),
+        "document=5M",
+    ],
 )
 def test_other_limits_are_refused(text: str) -> None:
     with pytest.raises(UsageError):
@@ -65,7 +59,6 @@ def test_a_build_looks_again_under_other_limits(tmp_path: Path) -> None:
     assert re.search(r"tiny.yml:2:3: test/kernel:1: layer sha256:\w+: a tar archive of 2 members", strict)
     assert "more than the 1 allowed (if it is to be trusted, LINUXKIT_LIMITS=entries=" in strict
     project.scons(LINUXKIT_LIMITS="entries=50")
-    assert "unpack" not in project.ran()
     assert "rootfs" in project.ran()
     assert (project.root / "out" / "tiny-initrd.img").read_bytes() == before
     project.scons()
@@ -95,4 +88,4 @@ def test_the_default_ratio_counts_beyond_a_gib() -> None:
     with pytest.raises(FormatError, match="more than the 500 allowed"):
         for piece in decompressed(io.BytesIO(zstd_zeros(2 << 30))):
             size += len(piece)
-    assert 1 << 30 <= size <= (1 << 30) + (4 << 20)
+    assert (1 << 30) - (1 << 20) <= size <= 1 << 30
