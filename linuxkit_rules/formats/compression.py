@@ -28,7 +28,7 @@ from linuxkit_rules.formats.zstd import Frames
 _GZIP = 31  # zlib's window bits for a gzip wrapper with the largest window
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_FLAGS = b"\x1f"  # the five of RFC 1952, 2.3.1; a set reserved bit "must" be an error
-_PIECE = 4 << 20
+_PIECE = 1 << 18  # a larger buffer is slower, as it is made anew for each piece
 _WRITE = 1 << 20
 _XZ_MEMORY = 1 << 28
 _ISAL = range(1, 4)
@@ -149,7 +149,7 @@ def open_reader(file: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> BinaryIO:
 
 
 def decompressed(file: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Iterator[bytes]:
-    """Give the same as ``open_reader`` in pieces of a few MiB at most, none of them empty.
+    """Give the same as ``open_reader`` in pieces of half a MiB at most, none of them empty.
 
     All members are read.  Zeros may follow the last one, as tapes and archives padded to blocks have them;
     anything else there is refused, as Go's readers and so the registries' clients do.
