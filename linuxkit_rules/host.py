@@ -87,7 +87,7 @@ def access(
     vendor = variables.get("LINUXKIT_VENDOR", "")
     return Access(
         debian_mirror=variables.get("LINUXKIT_DEBIAN_MIRROR") or None,
-        offline=variables.get("LINUXKIT_OFFLINE", "") not in ("", "0"),
+        offline=is_set(variables.get("LINUXKIT_OFFLINE", "")),
         packages=Path(vendor) / PACKAGES if vendor else None,
         network=_network(variables, environment),
         mirrors=tuple(Mirror.parse(text) for text in _items(variables.get("LINUXKIT_MIRRORS", ""))),
@@ -134,8 +134,12 @@ def _items(text: str) -> tuple[str, ...]:
 
 def is_locked(text: str, environment: Mapping[str, str] = os.environ) -> bool:
     """Whether images of registries must be in the lock: as ``text`` says, else where CI=true."""
-    chosen = text or environment.get("CI", "")
-    return chosen.lower() not in ("", "0", "false", "no")
+    return is_set(text or environment.get("CI", ""))
+
+
+def is_set(text: str) -> bool:
+    """Whether the text of a variable means yes: it is there and none of 0, false, no and off."""
+    return text.strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def package_lock(environment: Mapping[str, str] = os.environ) -> Path:

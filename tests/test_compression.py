@@ -19,6 +19,7 @@ WRITTEN = [
     (Compression.GZIP, 3),
     (Compression.GZIP, 9),
     (Compression.ZSTD, 0),
+    (Compression.ZSTD, 6),
     (Compression.ZSTD, 19),
 ]
 SKIPPABLE = b"\x50\x2a\x4d\x18\x03\0\0\0abc"

@@ -329,6 +329,11 @@ def test_calls_that_cannot_work_say_so(project: Project, arguments: tuple[str, .
     assert said in moby(project, "build", *arguments, status=1)
 
 
+def test_a_release_says_how_it_is_compressed(project: Project) -> None:
+    said = moby(project, "build", "--release", "--compression=zstd", "tiny.yml", status=2)
+    assert "argument --compression: not allowed with argument --release" in said
+
+
 def test_a_full_device_is_no_crash(project: Project) -> None:
     with Path("/dev/full").open("w") as full:
         line = [sys.executable, "-m", "linuxkit_rules", "schema"]

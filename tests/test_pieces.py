@@ -115,6 +115,16 @@ def test_a_rotten_blob_is_dropped_and_told(tmp_path: Path, kind: str) -> None:
             write_out(Store(tmp_path / "store"), made, out)
 
 
+def test_a_blob_that_has_gone_is_told_though_it_was_sound(store: Store) -> None:
+    blob = store.put(BIG)
+    made = listed(store, b"head", Slice(blob.digest, 0, 9))
+    store.path(blob.digest).unlink()
+    with pytest.raises(StoreError, match=f"{blob.digest} is not in the store"):
+        write_out(store, made, io.BytesIO())
+    with pytest.raises(StoreError, match=f"{blob.digest} is not in the store"):
+        listed(store, Slice(blob.digest, 0, 9))
+
+
 def test_a_blob_that_is_too_short_is_told(store: Store) -> None:
     with assembling(store) as assembly:
         assembly.copy(Slice(store.put(b"abc").digest, 1, 9), assembly)

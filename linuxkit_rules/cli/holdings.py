@@ -35,6 +35,7 @@ _BY_STAGE = {
     "bundle": "containers' configurations",
     "kernel": "kernels",
     "kernel-tar": "kernels",
+    "verify-signature": "signatures",
     "whole-image": "images as their registries have them",
 }
 _IMAGES = ("pull-image", "layout-image", "archive-image", "component", "whole-image")

@@ -66,11 +66,9 @@ def _lock_packages(options: argparse.Namespace) -> int:
 
 def _lock_images(options: argparse.Namespace) -> int:
     """Ask what the references of YAMLs mean, and pin that."""
-    from linuxkit_rules.plan.image import lock_name
     from linuxkit_rules.scons.command import lock_images
 
     arches = tuple(host.checked_arch(arch) for arch in options.arches)
-    output = options.output or Path(lock_name(options.files[-1]))
     text = stdin() if STDIN in options.files else None
-    lock_images(request_of(options), arches, output, tell, text)
+    lock_images(request_of(options), arches, options.output, tell, text)
     return 0

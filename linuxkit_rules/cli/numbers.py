@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", re.IGNORECASE)
-_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw]?)", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_AGE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)([smhdw]?)", re.IGNORECASE)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 

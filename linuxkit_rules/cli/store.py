@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from linuxkit_rules import host
 from linuxkit_rules.cli.numbers import age, positive, shown_age, shown_size, size
 from linuxkit_rules.cli.streams import FAILED, show, tell
+from linuxkit_rules.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,9 +32,11 @@ def grammar(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(metavar="COMMAND")
     shown = commands.add_parser("show", help="say what is there and what it is for")
     for item in (parser, shown):
-        item.add_argument("--json", action="store_true", help="print JSON")
-        item.add_argument("--images", type=positive, default=10, metavar="N", help="how many images (10)")
-    shown.set_defaults(command=show_store)
+        item.set_defaults(command=show_store)
+        item.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+        item.add_argument(
+            "--images", type=positive, default=argparse.SUPPRESS, metavar="N", help="how many images (10)"
+        )
     made = commands.add_parser("gc", help="remove what is of no use, and what was not used for long")
     made.set_defaults(command=gc)
     made.add_argument("--max-size", type=size, metavar="SIZE", help="keep at most so much: 20G, 500M")
@@ -50,7 +53,10 @@ def show_store(options: argparse.Namespace) -> int:
     from linuxkit_rules.store.survey import survey
 
     root = _root()
-    found = holdings(survey(root), root)
+    try:
+        found = holdings(survey(root), root)
+    except OSError as error:
+        raise StoreError(f"cannot be read: {error.strerror}", where=error.filename or str(root)) from error
     if options.json:
         return show(json.dumps(found.to_json(), indent=2, sort_keys=True) + "\n")
     if sys.stdout is not None and sys.stdout.isatty():

@@ -83,7 +83,7 @@ def parse_pins(data: bytes, where: str) -> ImageLock:
         value = load_object(data, where)
         if value.get("version") != VERSION:
             raise FormatError(f"version {value.get('version')!r} is unknown")
-        images = {_reference(name): _pinned(item) for name, item in value["images"].items()}
+        images = {name: _image(Reference.parse(name), name, item) for name, item in value["images"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, LinuxKitError) as error:
         told = f"{error} is missing" if isinstance(error, KeyError) else getattr(error, "message", error)
         raise ImageError(f"is no lock of images: {told}", where=where, hint=HINT) from None
@@ -96,10 +96,13 @@ def format_pins(lock: ImageLock) -> str:
     return _braces([f'"version": {VERSION}', f'"images": {_braces(images, 2)}'], 0) + "\n"
 
 
-def _reference(name: str) -> str:
-    if str(Reference.parse(name)) != name:
+def _image(reference: Reference, name: str, value: Mapping[str, Any]) -> PinnedImage:
+    if str(reference) != name:
         raise SpecError(f"{name!r} is not a full reference")
-    return name
+    pinned = _pinned(value)
+    if reference.digest not in (None, pinned.top.digest):
+        raise FormatError(f"{name} is another image: {pinned.top.digest}")
+    return pinned
 
 
 def _pinned(value: Mapping[str, Any]) -> PinnedImage:

@@ -79,8 +79,9 @@ class Locking:
 
     def _pin(self, origin: Origin, top: Descriptor, platform: Platform, where: str) -> ImagePin:
         """Read the image for ``platform`` but for its layers; what is read stays in the store."""
-        chosen = choose(origin, top, platform, where)
-        config = read_verified(origin, chosen.manifest.config)
+        limits = self.engine.limits
+        chosen = choose(origin, top, platform, where, limits)
+        config = read_verified(origin, chosen.manifest.config, limits.document)
         diff_ids(config, chosen.manifest, platform, where)
         for item, data in (*chosen.documents, (chosen.manifest.config, config)):
             self.engine.store.put(data, item.media_type)

@@ -103,7 +103,9 @@ class Sources:
     def _searched(self, layout: Path) -> Layout:
         """Give a layout of the settings; raise UsageError where there is no such folder."""
         if not layout.is_dir():
-            hint = "--image-layout and LINUXKIT_IMAGE_LAYOUTS name OCI image layouts"
+            hint = (
+                "--image-layout, --vendor, LINUXKIT_IMAGE_LAYOUTS and LINUXKIT_VENDOR name OCI image layouts"
+            )
             raise UsageError("there is no such folder", where=str(layout), hint=hint)
         return Layout.at(self._noted(layout))
 

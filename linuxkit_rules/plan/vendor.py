@@ -6,6 +6,9 @@ comes from, with a folder ``packages`` of Debian packages in it.  What it holds 
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +32,7 @@ from linuxkit_rules.stages.image import ImageStage, LayoutImage, PullImage
 from linuxkit_rules.stages.stage import Engine, Stage
 from linuxkit_rules.stages.whole import WholeImage, read_whole
 from linuxkit_rules.store.blobs import OCTET_STREAM
+from linuxkit_rules.store.locks import lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +68,22 @@ def wanted(steps: Iterable[Step], arch: str) -> Wanted:
 def vendor(want: Wanted, folder: Path, engine: Engine) -> None:
     """Write what is wanted to ``folder``.
 
-    Raises NetworkError, ImageError or PackageError where something cannot be had, StoreError where the folder
-    cannot be written.
+    Another process that writes to it is waited for.  Raises NetworkError, ImageError or PackageError where
+    something cannot be had, StoreError where the folder cannot be written.
     """
-    blobs = folder / "blobs" / "sha256"
-    members = _members(folder)
+    _claim(folder)
     with _writing(folder):
-        blobs.mkdir(parents=True, exist_ok=True)
-        (folder / PACKAGES).mkdir(exist_ok=True)
+        number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        lock(number, fcntl.LOCK_EX)
+        _fill(want, folder, engine)
+    finally:
+        os.close(number)
+
+
+def _fill(want: Wanted, folder: Path, engine: Engine) -> None:
+    """Write what is wanted; nobody else does meanwhile."""
+    blobs, members = folder / "blobs" / "sha256", _members(folder)
     for pin in want.packages:
         engine.run(Deb(pin), {})
         _copy(engine, Descriptor(OCTET_STREAM, pin.digest, pin.size), _package(folder, pin))
@@ -84,7 +96,6 @@ def vendor(want: Wanted, folder: Path, engine: Engine) -> None:
         with blamed(step):
             members |= _signatures(stage, reference, found, blobs, engine)
     index = Index(tuple(member for _, member in sorted(members.items())))
-    _put(folder / "oci-layout", canonical_json({"imageLayoutVersion": "1.0.0"}))
     _put(folder / "index.json", index.to_bytes())
 
 
@@ -137,12 +148,20 @@ def _signatures(
     return members
 
 
+def _claim(folder: Path) -> None:
+    """Make the folder a layout; raise ImageError where it is something else."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "oci-layout").exists():
+        hint = "name a new folder, or one that `moby vendor` has made"
+        raise ImageError("is neither empty nor an OCI image layout", where=str(folder), hint=hint)
+    with _writing(folder):
+        (folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
+        (folder / PACKAGES).mkdir(exist_ok=True)
+    _put(folder / "oci-layout", canonical_json({"imageLayoutVersion": "1.0.0"}))
+
+
 def _members(folder: Path) -> dict[str, Member]:
-    """Give the images that the folder has, by name; raise ImageError where it is something else."""
+    """Give the images that the folder has, by name; raise ImageError where its index is none."""
     if not (folder / "index.json").exists():
-        if folder.is_dir() and any(folder.iterdir()):
-            hint = "name a new folder, or one that `moby vendor` has made"
-            raise ImageError("is neither empty nor an OCI image layout", where=str(folder), hint=hint)
         return {}
     index = Layout.at(folder).index
     return {
@@ -155,10 +174,12 @@ def _package(folder: Path, pin: Pin) -> Path:
 
 
 def _copy(engine: Engine, blob: Descriptor, target: Path) -> None:
-    """Write a blob to ``target``, unless a file of its size is there."""
+    """Write a blob to ``target``, unless it is there."""
     with _writing(target):
-        if target.exists() and target.stat().st_size == blob.size:
-            return
+        if target.is_file() and target.stat().st_size == blob.size:
+            with target.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() == blob.digest.hex:
+                    return
         with replacing(target) as file:
             engine.store.copy(Slice(blob.digest, 0, blob.size) if blob.size else b"", file)
 

@@ -92,7 +92,10 @@ def _alone(state: Path, folder: Path) -> Iterator[int | None]:
                 (state / PLACE).write_bytes(os.fsencode(folder))
         except OSError as error:
             if error.errno not in READ_ONLY or not state.is_dir():
-                raise cannot_write(state, error, "make the store") from error
+                there = state.parent.parent.is_dir()
+                raise cannot_write(
+                    state, error, "write to the store" if there else "make the store"
+                ) from error
         yield number
 
 
@@ -176,24 +179,30 @@ def engine_of(request: Request) -> Engine:
     from linuxkit_rules.stages.stage import Engine
 
     site = site_of(_construction(request))
-    return Engine(site.store, access=site.engine.access)
+    return Engine(site.store, access=site.engine.access, limits=site.limits)
 
 
 def lock_images(
-    request: Request, arches: Sequence[str], output: Path, report: Callable[[str], None], stdin: bytes | None
+    request: Request,
+    arches: Sequence[str],
+    output: Path | None,
+    report: Callable[[str], None],
+    stdin: bytes | None,
 ) -> None:
     """Write what the images of the request's YAMLs are to the lock ``output``, for ``arches`` or all.
 
-    Raises LinuxKitError.
+    Without ``output`` it is the lock that a build of these YAMLs reads.  Raises LinuxKitError.
     """
+    from linuxkit_rules.plan.image import lock_name
     from linuxkit_rules.plan.locking import ARCHES, Locking, references
 
     settings = settings_of(choices_of(_construction(request)))
     with _readable(request, stdin) as files:
         named = references(files, settings, {file: Path(file).parent for file in files})
     locking = Locking(engine_of(request), settings, tuple(arches) or ARCHES, report)
-    before = locking.before(output)
-    locking.write(locking.lock(named), output, before)
+    path = output or settings.image_lock or Path(lock_name(request.files[-1]))
+    before = locking.before(path)
+    locking.write(locking.lock(named), path, before)
 
 
 @contextlib.contextmanager

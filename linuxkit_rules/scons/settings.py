@@ -18,7 +18,7 @@ import SCons.Action
 
 from linuxkit_rules.errors import FormatError, UsageError
 from linuxkit_rules.formats.limits import Limits
-from linuxkit_rules.host import access, checked_arch, is_locked, store_root
+from linuxkit_rules.host import access, checked_arch, is_locked, is_set, store_root
 from linuxkit_rules.store.blobs import Store
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ def choices_of(env: Any) -> dict[str, Any]:
         "package_lock": str(env.File(lock).get_abspath()) if lock else "",
         "layouts": [str(env.Dir(name).get_abspath()) for name in (env["LINUXKIT_VENDOR"], *names) if name],
         "home": str(Path.home()),
-        "decompress_kernel": str(env["LINUXKIT_DECOMPRESS_KERNEL"]) not in ("", "0"),
+        "decompress_kernel": is_set(str(env["LINUXKIT_DECOMPRESS_KERNEL"])),
         "trust_policy": str(env.File(policy).get_abspath()) if policy else "",
-        "ignore_trust": str(env["LINUXKIT_IGNORE_TRUST"]) not in ("", "0", "False"),
+        "ignore_trust": is_set(str(env["LINUXKIT_IGNORE_TRUST"])),
         "image_lock": str(env.File(image_lock).get_abspath()) if image_lock else "",
         "locked": is_locked(str(env["LINUXKIT_LOCKED"])),
         "limits": Limits.parse(str(env["LINUXKIT_LIMITS"])).changed(),
@@ -136,11 +136,16 @@ class Site:
 def site_of(env: Any) -> Site:
     """Give the site for the variables that say where things are; one for each choice and run."""
     vendor = env["LINUXKIT_VENDOR"]
-    fetching = {name: str(env[name]) for name in _FETCHING}
+    fetching = {name: _text(env[name], os.pathsep if "FILES" in name else ",") for name in _FETCHING}
     fetching["LINUXKIT_VENDOR"] = str(env.Dir(vendor).get_abspath()) if vendor else ""
     limits = Limits.parse(str(env["LINUXKIT_LIMITS"]))
     root = store_root(str(env["LINUXKIT_STORE"]), base=Path(env.Dir("#").get_abspath()))
     return _site(root, str(env["LINUXKIT_TRACE"]), tuple(fetching.items()), limits)
+
+
+def _text(value: Any, separator: str) -> str:
+    """Give a variable's text; a list's items stand with ``separator`` between."""
+    return str(value) if isinstance(value, (str, bool, int)) else separator.join(map(str, value))
 
 
 @functools.cache

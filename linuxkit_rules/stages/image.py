@@ -79,7 +79,9 @@ class ImageStage(Stage):
         try:
             verify(top)
         except SignatureError:
-            below = top if platform is None else choose(origin, top, platform, self.label()).descriptor
+            if platform is None:
+                raise
+            below = choose(origin, top, platform, self.label(), work.limits).descriptor
             if below == top:
                 raise
             with contextlib.suppress(SignatureError):

@@ -97,11 +97,27 @@ def below(prefix: str, tree: Mapping[str, Entry]) -> Iterator[Entry]:
     if "" in tree:
         above[-1:] = [replace(tree[""], path=prefix)]
     yield from above
-    lead = f"{prefix}/" if prefix else ""
     for path, entry in tree.items():
         if path:
-            link = lead + entry.link if entry.kind is Kind.HARDLINK else entry.link
-            yield replace(entry, path=lead + path, link=link, via=entry.via and lead + entry.via)
+            yield _moved(entry, f"{prefix}/") if prefix else entry
+
+
+def _moved(entry: Entry, lead: str) -> Entry:
+    """Give ``entry`` with ``lead`` before its path; written out, as ``replace`` takes six times as long."""
+    return Entry(
+        lead + entry.path,
+        entry.kind,
+        entry.mode,
+        entry.uid,
+        entry.gid,
+        entry.mtime,
+        lead + entry.link if entry.kind is Kind.HARDLINK else entry.link,
+        entry.major,
+        entry.minor,
+        entry.xattrs,
+        entry.content,
+        entry.via and lead + entry.via,
+    )
 
 
 def _files(resolv_link: bool) -> Iterator[Entry]:

@@ -76,11 +76,8 @@ class Assembly:
         return Result(listed, tuple(self._blob(digest) for digest in blobs))
 
     def _blob(self, digest: Digest) -> Descriptor:
-        try:
-            return Descriptor(OCTET_STREAM, digest, self._store.path(digest).stat().st_size)
-        except FileNotFoundError:
-            self._store.verify(digest)  # says so in the store's words
-            raise
+        with _opened(self._store, digest) as file:
+            return Descriptor(OCTET_STREAM, digest, os.fstat(file.fileno()).st_size)
 
     def _note(self, digest: Digest | None, offset: int, size: int) -> None:
         """Note a piece; one that goes on where the last one ends makes that longer."""
@@ -133,16 +130,15 @@ def write_out(store: Store, blob: Descriptor, out: IO[bytes]) -> None:
     with ThreadPoolExecutor(_VERIFIERS) as verifiers:
         blobs = dict.fromkeys(piece.digest for piece in pieces)
         verified = [verifiers.submit(store.verify, digest) for digest in blobs]
-        with contextlib.suppress(FileNotFoundError):  # who verifies can say which
-            for piece in pieces:
-                _copy(store, piece, out)
+        for piece in pieces:
+            _copy(store, piece, out)
         for item in verified:
             item.result()
 
 
 def _copy(store: Store, piece: Slice, out: IO[bytes]) -> None:
     """Copy without looking."""
-    with store.path(piece.digest).open("rb") as file:
+    with _opened(store, piece.digest) as file:
         file.seek(piece.offset)
         left = piece.size - _copy_inside(file, piece, out)
         while left:
@@ -150,6 +146,14 @@ def _copy(store: Store, piece: Slice, out: IO[bytes]) -> None:
             if not data:
                 raise StoreError(f"blob {piece.digest} ends too early", where=str(store.root))
             left -= out.write(data)
+
+
+def _opened(store: Store, digest: Digest) -> IO[bytes]:
+    """Open a blob without looking; StoreError where it is missing."""
+    try:
+        return store.path(digest).open("rb")
+    except FileNotFoundError:
+        return store.open(digest)  # says so in the store's words
 
 
 def _copy_inside(file: IO[bytes], piece: Slice, out: IO[bytes]) -> int:
