@@ -357,11 +357,15 @@ def test_the_commands(tmp_path: Path) -> None:
     assert found["size"] == survey(root).size
     images = {item["name"] for item in found["images"]}
     assert images == {f"docker.io/test/{name}:1" for name in ("kernel", "init", "app")}
+    for arguments in (("--json", "show"), ("show", "--json"), ("--json", "show", "--images=1")):
+        assert json.loads(moby(root, *arguments)) == found
+    assert "cannot be read: Not a directory" in moby(root / "oci-layout", status=1)
     rows = [line.split("\t") for line in moby(root).splitlines()]
     assert [row[0] for row in rows[: len(kinds)]] == [item["name"] for item in found["kinds"]]
     assert "would remove 1 blobs" in moby(root, "gc", "--dry-run", "--max-age", "1h")  # the copy of local.txt
     assert "verified" in moby(root, "verify", "-j2")
     assert "; 0 B stay" in moby(root, "gc", "--max-size", "0")
+    assert moby(root, "gc", "--max-size", "9" * 400, status=2).endswith("is no size (20G, 500M)\n")
     assert moby(root, "gc", "--max-size", "20 elephants", status=2).endswith("is no size (20G, 500M)\n")
     assert moby(tmp_path / "none", "gc").startswith("removed 0 blobs")
     assert moby(tmp_path / "none") == ""

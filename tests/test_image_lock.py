@@ -70,6 +70,10 @@ GOOD = json.loads(format_pins(LOCK))
         (json.dumps(GOOD).replace("e" * 64, "E" * 64), "is not a digest"),
         (json.dumps(GOOD).replace(INDEX, MANIFEST), "no type of an index"),
         (json.dumps(GOOD).replace('"size": 3', '"size": -3'), "number of bytes"),
+        (
+            json.dumps(GOOD).replace("library/b:1", f"library/b@sha256:{'1' * 64}"),
+            "is another image: sha256:e",
+        ),
         (json.dumps(GOOD).replace('"config"', '"konfig"'), "'config' is missing"),
     ],
 )
@@ -191,6 +195,20 @@ def test_a_lock_by_name(project: Project) -> None:
     assert "tiny.lock: is no lock of images" in moby(project, *BUILD, status=1)
     assert "remove it, or choose another file" in moby(project, "lock", "tiny.yml", status=1)
     assert (project.root / "tiny.lock").read_text() == "<<<<<<<"
+
+
+def test_the_lock_that_a_build_reads_is_the_one_that_is_written(project: Project) -> None:
+    named = {"LINUXKIT_IMAGE_LOCK": "release.lock"}
+    moby(project, "lock", "tiny.yml", **named)
+    assert not (project.root / "tiny.lock").exists()
+    moby(project, *BUILD, "--locked", **named)
+    assert built(project) == b"one"
+
+
+@pytest.mark.parametrize("command", [("lock",), ("vendor", "v", "--format=tar"), BUILD[:2]])
+def test_limits_count_in_every_command(project: Project, command: tuple[str, ...]) -> None:
+    printed = moby(project, *command, "tiny.yml", status=1, LINUXKIT_LIMITS="layers=1")
+    assert "2 layers, more than the 1 allowed" in printed
 
 
 def test_a_lock_that_contradicts_itself(project: Project) -> None:

@@ -127,6 +127,33 @@ def test_a_damaged_folder_is_told(project: Project, what: str) -> None:
     assert not (project.root / "box.tar").exists()
 
 
+def test_vendoring_again_repairs_the_folder(project: Project) -> None:
+    folder = vendored(project, "--arch=amd64", "--format=tar")
+    before = files(folder)
+    for name, data in before.items():
+        if name.startswith(("blobs/", "packages/")):
+            (folder / name).write_bytes(data[:-1] + b"?")
+    assert files(vendored(project, "--arch=amd64", "--format=tar")) == before
+
+
+def test_two_that_vendor_into_one_folder_wait_for_each_other(project: Project, registry: str) -> None:
+    blobs = Blobs()
+    names = [f"{registry}/v/at{number}:1" for number in range(4)]
+    for name in names:
+        image = blobs.image([tar(init=name.encode())])
+        push(registry, blobs, image, name.removeprefix(f"{registry}/").removesuffix(":1"), "1")
+    lines = []
+    for number, name in enumerate(names):
+        (project.root / f"{number}.yml").write_text(f"init:\n  - {name}\n")
+        lines.append(
+            [sys.executable, "-m", "linuxkit_rules", "vendor", "--arch=amd64", "together", f"{number}.yml"]
+        )
+    started = [subprocess.Popen(line, cwd=project.root) for line in lines]
+    assert [process.wait() for process in started] == [0] * 4
+    layout = Layout.at(project.root / "together")
+    assert all(layout.find(Reference.parse(name)) for name in names)
+
+
 def test_another_folder_is_left_alone(project: Project) -> None:
     (project.root / "full").mkdir()
     (project.root / "full" / "file").write_text("mine")

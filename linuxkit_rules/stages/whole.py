@@ -139,6 +139,8 @@ class _Tree:
             raise ImageError(f"indexes are nested more than {_DEPTH} deep", where=self._where)
         self._blobs[item.digest] = item
         if isinstance(value, Manifest):
+            if len(value.layers) > self._limits.layers:
+                raise self._limits.excess("layers", f"{len(value.layers)} layers", ImageError, self._where)
             for blob in (value.config, *value.layers):
                 self._blobs.setdefault(blob.digest, blob)
             return
