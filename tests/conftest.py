@@ -17,6 +17,7 @@ from tests.servers.registry import RegistryServer, docker_registry
 ROOT = Path(__file__).resolve().parents[1]
 _made: list[Path] = []
 _counts: dict[str, int] = {}
+_less: list[str] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -47,11 +48,25 @@ def count() -> Callable[..., None]:
     return add
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A whole run must have tried as much as the README says."""
+    chosen = session.config.option.keyword or session.config.option.markexpr or session.config.option.ignore
+    if session.config.args_source is pytest.Config.ArgsSource.ARGS or chosen or session.exitstatus:
+        return
+    table = (ROOT / "README.md").read_text().partition("| tried | at least |\n")[2].partition("\n\n")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[1:]]
+    _less.extend(name for name, number in rows if _counts.get(name, 0) < int(number))
+    if _less:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if _counts:
         terminalreporter.section("counts")
         for what, number in sorted(_counts.items()):
             terminalreporter.line(f"{what}: {number}")
+    for what in _less:
+        terminalreporter.line(f"FAILED: less than the README says: {what}")
 
 
 @pytest.fixture(scope="session")
