@@ -50,7 +50,8 @@ def count() -> Callable[..., None]:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A whole run must have tried as much as the README says."""
-    chosen = session.config.option.keyword or session.config.option.markexpr or session.config.option.ignore
+    option = session.config.option
+    chosen = option.keyword or option.markexpr or option.ignore or option.collectonly
     if session.config.args_source is pytest.Config.ArgsSource.ARGS or chosen or session.exitstatus:
         return
     table = (ROOT / "README.md").read_text().partition("| tried | at least |\n")[2].partition("\n\n")[0]
