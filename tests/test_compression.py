@@ -140,4 +140,4 @@ def test_names_suffixes_and_versions() -> None:
     assert [item.suffix for item in Compression] == ["", "+gzip", "+zstd", "+xz"]
     assert Compression.GZIP.version.startswith("isal ")
     assert Compression.ZSTD.version.startswith("zstd ")
-    assert [item.default_level for item in Compression] == [0, 1, 1, 0]
+    assert [item.default_level for item in Compression] == [0, 1, 4, 0]

@@ -60,7 +60,7 @@ def test_there_are_the_two_examples() -> None:
 
 
 def test_redisos_is_small(artefact: Callable[..., Path], examples: Path, tmp_path: Path) -> None:
-    assert artefact("redisos.iso").stat().st_size <= 28 * MIB
+    assert artefact("redisos.iso").stat().st_size <= 26 * MIB
     folder = copy(tmp_path / "clone", examples)
     scons(folder, "out/redisos.iso", LINUXKIT_COMPRESSION="release")
     assert (folder / "out" / "redisos.iso").stat().st_size <= 24 * MIB

@@ -53,12 +53,12 @@ class Compression(enum.Enum):
 
     @property
     def default_level(self) -> int:
-        """The level that level 0 stands for: the fastest.
+        """The level that level 0 stands for: for zstd the fastest that keeps redisos.iso below 26 MiB.
 
         Measured on 146 MB of programs, one core: zstd 1 packs 277 MB/s to 55.5 MB; 2 171 to 52.8; 3 147 to
         49.0; 6 43 to 45.8; isal 1 361 to 58.4; gzip -6 19 to 51.3.
         """
-        return {Compression.GZIP: 1, Compression.ZSTD: 1}.get(self, 0)
+        return {Compression.GZIP: 1, Compression.ZSTD: 4}.get(self, 0)
 
     @property
     def release_level(self) -> int:
