@@ -41,7 +41,7 @@ class Rootfs(PackingStage):
     """
 
     name: ClassVar[str] = "rootfs"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     prefix: str = ""
     resolv_link: bool = False
     image: str = field(default="", compare=False)

@@ -39,7 +39,7 @@ class Unpack(Stage):
     """
 
     name: ClassVar[str] = "unpack"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     diff_id: Digest | None = None
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
