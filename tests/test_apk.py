@@ -41,7 +41,7 @@ def test_two_are_joined_with_two_newlines_after_each(engine: Engine) -> None:
     second = image(engine, **{INSTALLED: b"P:b\n"})
     digest, tree = packed(engine, first, none, second)
     assert (tree[INSTALLED].content, tree[INSTALLED].mtime) == (b"P:a\n\n\nP:b\n\n\n", 0)
-    assert (ApkDatabase.version, digest) == (1, "191ef7789442cde5")
+    assert (ApkDatabase.version, digest) == (2, "191ef7789442cde5")
 
 
 def test_one_alone_is_left_to_its_image(engine: Engine) -> None:

@@ -7,6 +7,7 @@ import json
 import lzma
 import subprocess
 import tarfile
+import tracemalloc
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,8 @@ from linuxkit_rules.stages.unpack import LAYER_INDEX, Unpack, load
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.pieces import SUFFIX
 from tests.contents import whole
+from tests.hostile.headers import archive, block
+from tests.hostile.resources import ATTRIBUTES
 from tests.images import tar
 
 
@@ -125,6 +128,24 @@ def test_the_index_keeps_everything(engine: Engine) -> None:
     assert {(item.mode, item.uid, item.mtime, item.xattrs) for item in found} == {
         (0o4711, 99, -3, (("user.0", b"x"), ("user.a", b"\xff=")))
     }
+
+
+def test_attributes_are_in_memory_once(engine: Engine) -> None:
+    """20 MB of them, in an archive that packs to a few kB; the index, in hex, is twice as long."""
+    layer = engine.store.put(archive(*[ATTRIBUTES, block()] * 20))
+    tracemalloc.start()
+    try:
+        index = engine.run(Unpack(), {"layer": (layer,)}).output
+        _, unpacking = tracemalloc.get_traced_memory()
+        found = load(engine.store, index)
+        _, loading = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    size = sum(len(value) for entry in found for _, value in entry.xattrs)
+    assert size == 20 * 15 * 65_000
+    assert index.size > 2 * size
+    assert unpacking < size / 2
+    assert loading < 1.6 * size
 
 
 @pytest.mark.parametrize("how", [bytes, gzip.compress])

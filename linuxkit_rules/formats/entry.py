@@ -7,6 +7,19 @@ from dataclasses import dataclass
 
 from linuxkit_rules.digest import Digest
 
+_ATTRIBUTE = 192
+"""Bytes of memory that an extended attribute takes beside its name and value (CPython, 64 bits)."""
+
+
+def width(name: str) -> int:
+    """Give the bytes of memory that ``name`` may take: four a character where not all are ASCII."""
+    return len(name) if name.isascii() else 4 * len(name)
+
+
+def tree_order(path: str) -> str:
+    """Give a sort key that orders paths part by part, as long as the path itself."""
+    return path.replace("/", "\0")
+
 
 class Kind(enum.Enum):
     """Type of a member; the values are the typeflags of ustar (IEEE 1003.1, pax)."""
@@ -58,3 +71,11 @@ class Entry:
     def size(self) -> int:
         """Length of the content in bytes."""
         return len(self.content) if isinstance(self.content, bytes) else self.content.size
+
+    @property
+    def metadata(self) -> int:
+        """Bytes of memory that the names, link and attributes take, about."""
+        size = width(self.path) + width(self.link)
+        for name, value in self.xattrs:
+            size += _ATTRIBUTE + width(name) + len(value)
+        return size

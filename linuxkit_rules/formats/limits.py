@@ -32,6 +32,12 @@ class Limits:
     """Extended attributes of one member."""
     xattr: int = 64 << 10
     """Bytes of the value of one extended attribute (Linux: XATTR_SIZE_MAX)."""
+    metadata: int = 256 << 20
+    """Bytes of names, link targets and attributes of an archive's members; of an image, of all its layers.
+
+    They are what is kept in memory, and counted as ``Entry.metadata`` says: a million members may have names
+    of 256 bytes each.
+    """
     total: int = 64 << 30
     """Bytes of an archive without its compression."""
     ratio: int = 500

@@ -74,6 +74,7 @@ class _Reader:
         self._shared: dict[bytes, bytes] = {}
         self._own_size = 0
         self._own_flags = b""
+        self._metadata = 0
         if self._end > limits.total:
             raise limits.excess("total", f"a tar archive of {self._end} bytes")
 
@@ -86,7 +87,12 @@ class _Reader:
             count += 1
             if count > self._limits.entries:
                 raise self._limits.excess("entries", f"a tar archive of {count} members")
-            yield self._entry(fields, self._pax() if self._shared or self._own_flags else _NONE)
+            entry = self._entry(fields, self._pax() if self._shared or self._own_flags else _NONE)
+            self._metadata += entry.metadata
+            if self._metadata > self._limits.metadata:
+                what, where = f"names and attributes of {self._metadata} bytes", _shown(entry.path)
+                raise self._limits.excess("metadata", what, where=where)
+            yield entry
         if self._own_flags:
             raise FormatError("the tar archive ends after an extension header")
 
@@ -160,8 +166,7 @@ class _Reader:
         try:
             return self._member(name, fields, pax)
         except FormatError as error:
-            where = f"entry {one_line(repr(text(name)))}"
-            raise FormatError(error.message, where=where, hint=error.hint) from None
+            raise FormatError(error.message, where=_shown(text(name)), hint=error.hint) from None
 
     def _member(self, name: bytes, fields: Fields, pax: Pax) -> Entry:
         path, kind = normal(self._name(name)), kind_of(name, fields[7])
@@ -210,6 +215,10 @@ class _Reader:
         if not name or b"\0" in name:
             raise FormatError("a NUL in a name" if name else "an empty name")
         return text(name)
+
+
+def _shown(name: str) -> str:
+    return f"entry {one_line(repr(name))}"
 
 
 def _shared(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from linuxkit_rules.errors import ImageError, one_line, within
-from linuxkit_rules.formats.entry import Entry, Kind
+from linuxkit_rules.formats.entry import Entry, Kind, width
 from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
 
 WHITEOUT = ".wh."
@@ -55,6 +55,7 @@ def flatten(
         members = list(layer)
         with within(names[number]) if number < len(names) else contextlib.nullcontext():
             budget.spend(len(members))
+            budget.hold(sum(entry.metadata for entry in members))
             _apply(root, members, budget)
     listed = {} if root.entry is unlisted else {"": root.entry}
     tree = listed | dict(_listed(root))
@@ -91,7 +92,7 @@ def remove(tree: dict[str, Entry], path: str) -> None:
 
 
 class _Budget:
-    """What may still be spent on one image: entries in the tree, and parts of links gone through.
+    """What may still be spent on one image: entries, what they are called, and parts of links gone through.
 
     Forty links of a thousand parts each, before each of a million entries, would take days.
     """
@@ -99,6 +100,7 @@ class _Budget:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._entries = 0
+        self._metadata = 0
         self._steps = 0
 
     def spend(self, entries: int) -> None:
@@ -106,6 +108,13 @@ class _Budget:
         self._entries += entries
         if self._entries > self.limits.entries:
             raise self.limits.excess("entries", f"{self._entries} entries in all layers", ImageError)
+
+    def hold(self, metadata: int) -> None:
+        """Count bytes of names and attributes; raise ImageError where they are too many."""
+        self._metadata += metadata
+        if self._metadata > self.limits.metadata:
+            what = f"names and attributes of {self._metadata} bytes in all layers"
+            raise self.limits.excess("metadata", what, ImageError)
 
     def walk(self, steps: int) -> None:
         """Count parts of a link's target; raise ImageError where they are too many."""
@@ -115,11 +124,12 @@ class _Budget:
             raise ImageError(f"{what}, more than {_STEPS} for each entry allowed")
 
     def check(self, path: str) -> None:
-        """Raise ImageError where a path, its links followed, is too long or too deep."""
+        """Count a path, its links followed; raise ImageError where it is too long or too deep."""
         if path.count("/") >= self.limits.depth:
             raise self.limits.excess("depth", f"a path of {path.count('/') + 1} parts", ImageError)
         if len(path) > self.limits.name:
             raise self.limits.excess("name", f"a path of {len(path)} characters", ImageError)
+        self.hold(width(path))
 
 
 def _apply(root: _Node, layer: list[Entry], budget: _Budget) -> None:
@@ -248,6 +258,7 @@ class _Walk:
             return None
         with within(_shown(path)):
             self.budget.spend(1)
+            self.budget.hold(width(path))
         made = place.children[name] = _Node(_directory(path))
         return made
 

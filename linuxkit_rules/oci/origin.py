@@ -106,14 +106,19 @@ def copy_verified(origin: Origin, descriptor: Descriptor, out: SupportsWrite) ->
     check.finish()
 
 
+def require_short(origin: Origin, descriptor: Descriptor, most: int) -> None:
+    """Raise ImageError where the blob is no document, for it is said to have more than ``most`` bytes."""
+    if descriptor.size > most:
+        message = f"a document of {descriptor.size} bytes is longer than the {most} that are read"
+        raise ImageError(message, where=f"{origin.name}: {descriptor.digest}")
+
+
 def read_verified(origin: Origin, descriptor: Descriptor, most: int = SIZE_LIMIT) -> bytes:
     """Give a small blob (manifest, index, configuration); raise ImageError where it is wrong or too long.
 
     ``most`` is how many bytes it may have.
     """
-    if descriptor.size > most:
-        message = f"a document of {descriptor.size} bytes is longer than the {most} that are read"
-        raise ImageError(message, where=f"{origin.name}: {descriptor.digest}")
+    require_short(origin, descriptor, most)
 
     def fetch() -> bytes:
         out = io.BytesIO()

@@ -29,7 +29,7 @@ class ApkDatabase(PackingStage):
     """
 
     name: ClassVar[str] = "apk"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     images: tuple[str, ...] = field(default=(), compare=False)
 
     def run(self, inputs: Inputs, work: Engine) -> Result:

@@ -32,7 +32,7 @@ class Boot(PackingStage):
     """
 
     name: ClassVar[str] = "boot"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     cmdline: str | None = None
     member: str = "kernel"
     ucode: str = ""

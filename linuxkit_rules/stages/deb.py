@@ -29,7 +29,7 @@ class Deb(Stage):
     """
 
     name: ClassVar[str] = "deb"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     pin: Pin
 
     def label(self) -> str:

@@ -39,7 +39,7 @@ class FetchLayer(Stage):
     """
 
     name: ClassVar[str] = "fetch-layer"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     digest: Digest
     size: int
     diff_id: Digest

@@ -99,7 +99,7 @@ class PullImage(ImageStage):
     """
 
     name: ClassVar[str] = "pull-image"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reference: str
     arch: str
     top: Descriptor | None = field(default=None, metadata=WHERE_SET)
@@ -140,7 +140,7 @@ class LayoutImage(ImageStage):
     """
 
     name: ClassVar[str] = "layout-image"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     digest: Digest
     size: int
     media_type: str
@@ -174,7 +174,7 @@ class ArchiveImage(ImageStage):
     """An image of a Docker or OCI archive.  Input ``archive``: the file.  ``ref`` ``""`` is the only one."""
 
     name: ClassVar[str] = "archive-image"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     form: Literal["docker", "oci"]
     ref: str
     arch: str

@@ -25,7 +25,7 @@ class Kernel(Stage):
     """
 
     name: ClassVar[str] = "kernel"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     member: str = "kernel"
     decompress: bool = False
     image: str = field(default="", compare=False)

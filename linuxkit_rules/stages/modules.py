@@ -17,7 +17,7 @@ from linuxkit_rules.debian.tree import canonical
 from linuxkit_rules.digest import Descriptor, canonical_json
 from linuxkit_rules.errors import FormatError, ImageError, within
 from linuxkit_rules.formats import elf
-from linuxkit_rules.formats.entry import Entry, Kind
+from linuxkit_rules.formats.entry import Entry, Kind, tree_order
 from linuxkit_rules.formats.kmod import Module, module, name_of
 from linuxkit_rules.formats.kmod import Modules as KernelModules
 from linuxkit_rules.oci.layers import flatten
@@ -61,7 +61,7 @@ class Modules(PackingStage):
     """
 
     name: ClassVar[str] = "modules"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     roots: tuple[str, ...] | None = None
     member: str = "kernel.tar"
     shown: str = field(default="", compare=False)
@@ -159,7 +159,7 @@ def _placed(entries: Iterable[Entry], *, merged: bool, keep_times: bool) -> list
             mtime = entry.mtime if keep_times else FIXED_TIME
             via = canonical(entry.via) if merged and entry.via else entry.via
             tree[path] = replace(entry, path=path, link=link, via=via, mtime=mtime)
-    return [tree[path] for path in sorted(tree, key=lambda path: path.split("/"))]
+    return [tree[path] for path in sorted(tree, key=tree_order)]
 
 
 def _file(path: str, text: str) -> Entry:

@@ -14,6 +14,7 @@ from linuxkit_rules.oci.origin import (
     SecondChance,
     copy_verified,
     read_verified,
+    require_short,
     with_second_chance,
 )
 from linuxkit_rules.store.blobs import Store, SupportsWrite
@@ -40,8 +41,10 @@ def obtain(origin: Origin, blob: Descriptor, store: Store) -> None:
 def document(origin: Origin, blob: Descriptor, store: Store, most: int = SIZE_LIMIT) -> bytes:
     """Give a small blob (manifest, index, configuration), which stays in the store, as ``obtain`` does.
 
-    ``most`` is how many bytes it may have.
+    ``most`` is how many bytes it may have, wherever it is: what an image calls its configuration may be a
+    layer that the store has.
     """
+    require_short(origin, blob, most)
     if not store.has(blob):
         with store.exclusive(f"blob-{blob.digest.hex}"):
             if not store.has(blob):

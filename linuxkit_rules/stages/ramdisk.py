@@ -35,7 +35,7 @@ class RamdiskSupport(Stage):
     """
 
     name: ClassVar[str] = "ramdisk-support"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     member: str = "kernel"
     image: str = field(default="", compare=False)
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.errors import within
-from linuxkit_rules.formats.entry import Entry, Kind
+from linuxkit_rules.formats.entry import Entry, Kind, tree_order
 from linuxkit_rules.oci.image import load as load_image
 from linuxkit_rules.oci.layers import flatten, remove
 from linuxkit_rules.stages.pack import FIXED_TIME, PackingStage, parents
@@ -41,7 +41,7 @@ class Rootfs(PackingStage):
     """
 
     name: ClassVar[str] = "rootfs"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     prefix: str = ""
     resolv_link: bool = False
     image: str = field(default="", compare=False)
@@ -88,7 +88,7 @@ def fit_out(tree: Mapping[str, Entry], *, resolv_link: bool) -> dict[str, Entry]
         remove(fitted, entry.path)
         fitted[entry.path] = entry
     fitted["etc/mtab"] = replace(fitted.get("etc/mtab", _link("etc/mtab", "/proc/mounts")), mtime=FIXED_TIME)
-    return dict(sorted(fitted.items(), key=lambda item: item[0].split("/")))
+    return dict(sorted(fitted.items(), key=lambda item: tree_order(item[0])))
 
 
 def below(prefix: str, tree: Mapping[str, Entry]) -> Iterator[Entry]:

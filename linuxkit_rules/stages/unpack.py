@@ -1,8 +1,9 @@
 """Stage ``unpack``: a layer's archive, uncompressed, and an index of what is in it.
 
-The index is JSON: ``{"tar": digest, "entries": [row …]}``; a row is path, typeflag, mode, uid, gid, mtime,
-and then, where they are not all empty, link, major, minor, size, offset, and pairs of an extended attribute's
-name and its value in hex.
+The index is lines of JSON: ``{"tar": digest}``, then a row for each member: path, typeflag, mode, uid, gid,
+mtime, and then, where they are not all empty, link, major, minor, size, offset, and pairs of an extended
+attribute's name and its value in hex.  It is written and read some lines at a time: as one document it would
+be in memory several times over.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 from cachetools import LRUCache
 
@@ -24,7 +26,7 @@ from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
 
-LAYER_INDEX = "application/vnd.linuxkit-rules.layer-index.v1"
+LAYER_INDEX = "application/vnd.linuxkit-rules.layer-index.v2"
 TAR = "application/vnd.oci.image.layer.v1.tar"
 
 
@@ -37,7 +39,7 @@ class Unpack(Stage):
     """
 
     name: ClassVar[str] = "unpack"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     diff_id: Digest | None = None
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
@@ -45,13 +47,14 @@ class Unpack(Stage):
         (layer,) = inputs["layer"]
         try:
             plain = self._plain(layer, work)
-            with work.store.open(plain.digest) as file:
-                rows = [_row(entry) for entry in tar.read(file, plain.digest, work.limits)]
+            with work.store.open(plain.digest) as file, work.store.writer() as writer:
+                writer.write(canonical_json({"tar": str(plain.digest)}) + b"\n")
+                for entry in tar.read(file, plain.digest, work.limits):
+                    writer.write(_line(entry))
+                return Result(writer.commit(LAYER_INDEX), (plain,))
         except FormatError as error:
             where = f"layer {layer.digest}" + (f": {error.where}" if error.where else "")
             raise ImageError(error.message, where=where, hint=error.hint) from error
-        index = canonical_json({"tar": str(plain.digest), "entries": rows})
-        return Result(work.store.put(index, LAYER_INDEX), (plain,))
 
     def _plain(self, layer: Descriptor, work: Engine) -> Descriptor:
         with work.store.open(layer.digest) as file:
@@ -75,8 +78,13 @@ class Unpack(Stage):
             )
 
 
+_BLOCK = 1 << 20
+"""Bytes of an index, about, that are parsed at a time."""
+
 _ENTRY_COST = 4
 """Bytes of memory that a byte of an index takes as entries (3.6 was measured)."""
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 _INDEXES: LRUCache[Digest, tuple[int, tuple[Entry, ...]]] = LRUCache(
     256 << 20, getsizeof=lambda item: item[0]
@@ -93,18 +101,23 @@ def load(store: Store, index: Descriptor) -> tuple[Entry, ...]:
     with _GUARD:
         known = _INDEXES.get(index.digest)
     if known is None:
-        text = store.read(index.digest)
-        known = (len(text) * _ENTRY_COST, _parsed(text))
+        with store.open(index.digest) as file:
+            known = (index.size * _ENTRY_COST, tuple(_read(file)))
         with _GUARD, contextlib.suppress(ValueError):  # one that is larger than all of the cache
             _INDEXES[index.digest] = known
     return known[1]
 
 
-def _parsed(text: bytes) -> tuple[Entry, ...]:
-    value = json.loads(text)
-    blob = Digest.parse(value["tar"])
+def _read(file: BinaryIO) -> Iterator[Entry]:
+    blob = Digest.parse(json.loads(file.readline())["tar"])
     kinds = {kind.value: kind for kind in Kind}
-    return tuple(_entry(row, blob, kinds) for row in value["entries"])
+    while lines := file.readlines(_BLOCK):
+        for row in json.loads(b"[" + b",".join(lines) + b"]"):
+            yield _entry(row, blob, kinds)
+
+
+def _line(entry: Entry) -> bytes:
+    return _encode(_row(entry)).encode("ascii") + b"\n"
 
 
 def _row(entry: Entry) -> list[Any]:

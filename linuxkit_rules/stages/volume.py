@@ -32,7 +32,7 @@ class FilesVolume(PackingStage):
     """
 
     name: ClassVar[str] = "volume"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     volume: str
     image: str = field(default="", compare=False)
 

@@ -55,7 +55,7 @@ class WholeImage(Stage):
     """
 
     name: ClassVar[str] = "whole-image"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     source: ImageStage | None = None
     platforms: tuple[Platform, ...] = ()
     shown: str = field(default="image", compare=False)

@@ -21,6 +21,7 @@ ZEROS = archive(member(b"zeros", bytes(8 << 20)))
 SMALL = archive(member(b"a", b"1"))
 TREE = {"a": "file 1"}
 FEW = Limits(entries=100)
+ATTRIBUTES = pax(*((f"SCHILY.xattr.user.{n}", bytes(65_000)) for n in range(15)))
 
 
 def zstd_zeros(size: int) -> bytes:
@@ -110,6 +111,60 @@ CASES = [
         limits=Limits(xattr=98),
     ),
     held(
+        "attributes that are few and long, of many members",
+        archive(*[ATTRIBUTES, block(b"a")] * 20, *[ATTRIBUTES, block(b"b")] * 20),
+        "names and attributes of .* bytes, more than the 20000000 allowed",
+        "b",
+        limits=Limits(metadata=20_000_000),
+    ),
+    held(
+        "attributes that are many and short, of many members",
+        archive(*[pax(*((f"SCHILY.xattr.{n}", "") for n in range(99))), block(b"a")] * 20),
+        "names and attributes of",
+        "a",
+        limits=Limits(metadata=300_000),
+    ),
+    held(
+        "long names, of many members",
+        archive(*(pax(("path", f"{n}/" * 99)) + member() for n in range(10, 40))),
+        "names and attributes of 5032 bytes",
+        "26/" * 98 + "26",
+        limits=Limits(metadata=5000),
+    ),
+    held(
+        "long targets of links, of many members",
+        archive(*(pax(("linkpath", "x" * 999)) + soft(b"l%d" % n, b"") for n in range(9))),
+        "names and attributes of",
+        "l4",
+        limits=Limits(metadata=5000),
+    ),
+    held(
+        "names that take four bytes a character",
+        archive(member("é".encode() * 20 + b"1"), member("é".encode() * 20 + b"2")),
+        "names and attributes of 168 bytes",
+        "é" * 20 + "2",
+        limits=Limits(metadata=150),
+    ),
+    held(
+        "directories that none lists, with long names",
+        archive(pax(("path", "d" * 90 + "/d" * 49)) + member()),
+        "names and attributes of .* bytes in all layers",
+        limits=Limits(metadata=5000),
+    ),
+    held(
+        "links that make names long",
+        archive(soft(b"l", b"d" * 99), folder(b"d" * 99), *(member(b"l/%d" % n) for n in range(99))),
+        "names and attributes of .* bytes in all layers",
+        "l",
+        limits=Limits(metadata=5000),
+    ),
+    Case(
+        "more names than allowed together",
+        layers(*(archive(member(b"%d" % n * 99)) for n in range(9))),
+        "names and attributes of 594 bytes in all layers",
+        limits=Limits(metadata=500),
+    ),
+    held(
         "an extension header longer than allowed",
         archive(pax(("comment", "1" * 99)), block(b"a")),
         "extension header of",
@@ -156,6 +211,12 @@ CASES = [
         "zeros, a thousandfold, but few",
         packed(gzipped(SMALL + bytes(1 << 20)), SMALL + bytes(1 << 20)),
         tree=TREE,
+    ),
+    Case(
+        "as many bytes of names and attributes as allowed",
+        layers(archive(pax(("SCHILY.xattr.user.a", "1" * 98)), member(b"a", b"1"))),
+        tree=TREE,
+        limits=Limits(metadata=1 + 192 + 6 + 98),
     ),
     Case("as many layers as allowed", stack(8), tree={"a": "file 7"}, limits=Limits(layers=8)),
     Case("as many members as allowed", layers(archive(*[member(b"a", b"1")] * 100)), tree=TREE, limits=FEW),

@@ -4,19 +4,28 @@ import io
 import re
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import zstandard
 
 from linuxkit_rules import host
-from linuxkit_rules.errors import FormatError, UsageError
+from linuxkit_rules.errors import FormatError, ImageError, UsageError
 from linuxkit_rules.formats.compression import decompressed
 from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
-from linuxkit_rules.stages.stage import key
+from linuxkit_rules.oci.layout import REF_NAME, Layout
+from linuxkit_rules.oci.manifest import CONFIG, LAYER, MANIFEST, Manifest, Platform
+from linuxkit_rules.oci.reference import Reference
+from linuxkit_rules.stages.image import LayoutImage, resolve
+from linuxkit_rules.stages.stage import Engine, Stage, key
 from linuxkit_rules.stages.unpack import Unpack
+from linuxkit_rules.stages.whole import WholeImage
+from linuxkit_rules.store.blobs import Store
 from tests.hostile.resources import zstd_zeros
+from tests.images import AMD64, Blobs, tar
 from tests.project import Project
+from tests.test_layout import put
 
 
 def test_limits_are_numbers_by_name() -> None:
@@ -89,3 +98,27 @@ def test_the_default_ratio_counts_beyond_a_gib() -> None:
         for piece in decompressed(io.BytesIO(zstd_zeros(2 << 30))):
             size += len(piece)
     assert (1 << 30) - (1 << 20) <= size <= 1 << 30
+
+
+@pytest.mark.parametrize("platforms", [None, (AMD64,)], ids=["one platform's image", "the image as it is"])
+def test_a_document_that_the_store_has_is_held_to_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platforms: tuple[Platform, ...] | None
+) -> None:
+    """A configuration that is a layer of another image, there since that was built."""
+    blobs = Blobs()
+    layer = blobs.add(tar(a=bytes(90_000)), LAYER)
+    top = blobs.add(Manifest(replace(layer, media_type=CONFIG), (layer,)).to_bytes(), MANIFEST)
+    name = "registry.example/team/app:1"
+    layout = Layout.at(put(tmp_path / "layout", blobs.files((top, {REF_NAME: name}))))
+    engine = Engine(Store(tmp_path / "store"), limits=Limits(document=9000))
+    engine.store.put(blobs.data[layer.digest])
+    monkeypatch.setattr(engine.store, "read", lambda digest: pytest.fail(f"read {digest} wholly"))
+    stage: Stage = resolve(Reference.parse(name), "amd64", [layout], tmp_path).stage
+    if platforms:
+        assert isinstance(stage, LayoutImage)
+        stage = WholeImage(stage, platforms)
+    with pytest.raises(
+        ImageError, match=f"a document of {layer.size} bytes is longer than the 9000"
+    ) as caught:
+        engine.run(stage, {})
+    assert str(layer.digest) in str(caught.value)
