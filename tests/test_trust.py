@@ -18,15 +18,18 @@ from linuxkit_rules.errors import LinuxKitError, NetworkError, SignatureError
 from linuxkit_rules.oci.image import load
 from linuxkit_rules.oci.layout import REF_NAME, Layout
 from linuxkit_rules.oci.manifest import INDEX, MANIFEST, Member
+from linuxkit_rules.oci.pattern import Pattern
 from linuxkit_rules.oci.reference import Reference
 from linuxkit_rules.oci.signature import BUNDLE, SIGNATURE_ARTIFACT
 from linuxkit_rules.oci.transport import Network
 from linuxkit_rules.oci.verify import Requirement
 from linuxkit_rules.plan.image import Parts, plan
+from linuxkit_rules.plan.relocate import relocated
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.spec.emit import emit
 from linuxkit_rules.spec.linuxkit import loads
 from linuxkit_rules.spec.merge import merge
+from linuxkit_rules.spec.trust import full_name
 from linuxkit_rules.stages.access import Access
 from linuxkit_rules.stages.image import LayoutImage, PullImage, resolve
 from linuxkit_rules.stages.stage import Engine, Event, key
@@ -219,11 +222,79 @@ def test_yamls_are_merged_with_the_places_and_folders_of_their_keys(folder: Path
         "2.yml",
         "two",
     )
-    trust = merge([loads("{}", "0.yml"), first, second]).trust
-    assert trust.key_bases == ("one", "two")
-    assert [trust.place(f"keys[{index}]") for index in (0, 1)] == ["1.yml:1:26", "2.yml:3:10"]
-    assert [trust.place(f"org[{index}]") for index in (0, 1)] == ["1.yml:1:15", "2.yml:2:9"]
-    assert (trust.where, trust.default, trust.policy[0].where) == ("1.yml:1:8", "reject", "2.yml:6:5")
+    third = loads("trust: {org: [c]}\n", "3.yml")
+    trust = merge([loads("{}", "0.yml"), first, second, third]).trust
+    assert [policy.base for policy in trust.policy] == ["one", "two", "two"]
+    assert [policy.keys for policy in trust.policy] == [("x.pub",), ("y.pub",), ("y.pub",)]
+    keys = ["1.yml:1:26", "2.yml:3:10", "2.yml:3:10"]
+    assert [policy.place("keys[0]") for policy in trust.policy] == keys
+    images = ["1.yml:1:15", "2.yml:2:9", "2.yml:6:14"]
+    assert [policy.place("images[0]") for policy in trust.policy] == images
+    assert (trust.org, trust.keys, trust.place("org[0]")) == (("c",), (), "3.yml:1:15")
+    assert (trust.where, trust.default, trust.policy[2].where) == ("3.yml:1:8", "reject", "2.yml:6:5")
+
+
+def merged(folder: Path, *trusts: str, **changes: object) -> Parts:
+    """Plan YAMLs of images of two organisations, each YAML with this ``trust``."""
+    files = {}
+    for index, trust in enumerate(trusts):
+        path = files[f"{index}.yml"] = folder / f"{index}.yml"
+        service = f"{{name: s{index}, image: 'team{index}/app:1'}}"
+        path.write_text(f"trust: {trust}\nservices: [{service}]\n")
+    return plan(files, "f", Settings(**changes))  # type: ignore[arg-type]
+
+
+def signers(parts: Parts) -> dict[str, list[list[str]]]:
+    """The names of the keys by which each image must be signed."""
+    return {
+        name.split("/")[1]: [[pair.name for pair in item.keys] for item in wanted]
+        for name, wanted in asked(parts).items()
+    }
+
+
+@pytest.mark.parametrize(
+    "trusts",
+    [
+        ("{keys: [us.pub], org: [team0]}", "{keys: [them.pub], org: [team1]}"),
+        ("{keys: [us.pub], image: [team0/app]}", "{keys: [them.pub], image: ['team1/app:1']}"),
+        (
+            "{keys: [us.pub], policy: [{images: ['docker.io/team0/*']}]}",
+            "{keys: [them.pub], policy: [{images: ['docker.io/team1/*']}]}",
+        ),
+    ],
+)
+def test_the_keys_of_one_yaml_sign_nothing_of_another(folder: Path, trusts: tuple[str, str]) -> None:
+    parts = merged(folder, *trusts)
+    assert signers(parts) == {"team0": [["us.pub"]], "team1": [["them.pub"]]}
+    (folder / "printed.yml").write_text(emit(relocated(parts.spec)))
+    printed = plan({"printed.yml": folder / "printed.yml"}, "f", Settings())
+    assert asked(printed) == asked(parts)
+
+
+def test_keys_of_another_yaml_are_no_keys(folder: Path) -> None:
+    for trusts, told in (
+        (("{keys: [us.pub], org: [team0]}", "{org: [team1]}"), "1.yml:1:8: trust: team1 must be signed"),
+        (("{org: [team0]}", "{keys: [us.pub], org: [team1]}"), "0.yml:1:8: trust: team0 must be signed"),
+        (("{keys: [us.pub]}", "{policy: [{images: ['**'], type: accept}]}"), "no images are named"),
+    ):
+        with pytest.raises(LinuxKitError, match=told):
+            merged(folder, *trusts)
+    parts = merged(folder, "{keys: [us.pub], org: [team0]}", "{org: [team1]}", ignore_trust=True)
+    assert signers(parts) == {"team0": [["us.pub"]], "team1": []}
+    assert parts.warnings == ("1.yml:1:8: trust: the signatures of team1 are not checked",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("redis", "redis:7", "team/app", "team/app:1@sha256:" + "0" * 64, "redis@sha256:" + "0" * 64),
+        *("localhost/a", "localhost:5000/a:1", "a.b/c/d", "index.docker.io/redis", "docker.io/redis:7"),
+    ],
+)
+def test_a_name_in_full_means_the_same_image(text: str) -> None:
+    any_tag = ":" not in text.partition("@")[0].rpartition("/")[2]
+    wanted = Pattern.of(Reference.parse(text), any_tag=any_tag)
+    assert Pattern.parse(full_name(text)) == wanted
 
 
 def test_a_policy_is_written_as_it_is_read() -> None:

@@ -116,7 +116,7 @@ class Reader:
 
     def _old(self, trust: Trust, keys: Keys) -> Iterator[Rule]:
         """Give the rules of ``org`` and ``image``."""
-        if not keys and (trust.org or trust.image):
+        if trust.keyless:
             message = f"{_names(trust)} must be signed, but no keys are named"
             self._fault(trust.where, message, _KEYLESS)
             return
@@ -206,7 +206,7 @@ def _site(path: Path, evidence: Evidence) -> Trust:
 
 def without_keyless(trust: Trust) -> tuple[Trust, tuple[str, ...]]:
     """Give ``trust`` without what it asks for and names no keys of, as all YAMLs of 2017; and warnings."""
-    if trust.keys or not (trust.org or trust.image):
+    if not trust.keyless:
         return trust, ()
     warning = f"{trust.where}: trust: the signatures of {_names(trust)} are not checked"
     return replace(trust, org=(), image=()), (warning,)
