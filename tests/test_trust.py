@@ -18,9 +18,10 @@ from linuxkit_rules.errors import LinuxKitError, NetworkError, SignatureError
 from linuxkit_rules.oci.image import load
 from linuxkit_rules.oci.layout import REF_NAME, Layout
 from linuxkit_rules.oci.manifest import INDEX, MANIFEST, Member
+from linuxkit_rules.oci.mirrors import Mirror
 from linuxkit_rules.oci.pattern import Pattern
 from linuxkit_rules.oci.reference import Reference
-from linuxkit_rules.oci.signature import BUNDLE, SIGNATURE_ARTIFACT
+from linuxkit_rules.oci.signature import BUNDLE, LIMIT, SIGNATURE_ARTIFACT
 from linuxkit_rules.oci.transport import Network
 from linuxkit_rules.oci.verify import Requirement
 from linuxkit_rules.plan.image import Parts, plan
@@ -397,6 +398,60 @@ def test_a_bad_tag_does_not_hide_a_good_referrer(tmp_path: Path, hostile: Fixed)
     made.referring(signed(made.image.digest, made.repository, US))
     serve(hostile, made)
     events(tmp_path)[0].run(PullImage(made.name, "amd64", trust=trusting(made)), {})
+
+
+@pytest.fixture
+def mirror() -> Iterator[Fixed]:
+    with fixed_server() as server:
+        yield server
+
+
+@pytest.mark.parametrize("stale", ["tag", "referrers"])
+def test_a_mirror_s_old_signature_does_not_hide_the_registry_s(
+    tmp_path: Path, hostile: Fixed, mirror: Fixed, stale: str
+) -> None:
+    made, old = image(f"{hostile.host}/a/b:1"), image(f"{hostile.host}/a/b:1")
+    layers = {item: signed(made.image.digest, made.repository, item) for item in (US, THEM)}
+    if stale == "tag":
+        old.tagged(*[layers[THEM]] * LIMIT)
+        made.tagged(layers[THEM], layers[US])
+    else:
+        old.referring(layers[THEM])
+        made.referring(layers[US])
+    serve(hostile, made)
+    serve(mirror, old)
+    mirrors = (Mirror(hostile.host, f"http://{mirror.host}"),)
+    engine, _ = events(tmp_path, mirrors=mirrors)
+    engine.run(PullImage(made.name, "amd64", trust=trusting(made)), {})
+    assert blobs_asked(hostile, made) == [], "the image itself is the mirror's"
+    assert len(set(blobs_asked(mirror, made))) == 2
+
+
+def test_a_mirror_s_good_signature_is_enough(tmp_path: Path, hostile: Fixed, mirror: Fixed) -> None:
+    made = image(f"{hostile.host}/a/b:1")
+    made.tagged(signed(made.image.digest, made.repository, US))
+    serve(mirror, made)
+    engine, _ = events(tmp_path, mirrors=(Mirror(hostile.host, f"http://{mirror.host}"),))
+    engine.run(PullImage(made.name, "amd64", trust=trusting(made)), {})
+    assert hostile.asked == []
+
+
+def test_the_registry_s_trouble_is_told_where_a_mirror_s_signatures_do_not_count(
+    tmp_path: Path, hostile: Fixed, mirror: Fixed
+) -> None:
+    made = image(f"{hostile.host}/a/b:1")
+    made.tagged(signed(made.image.digest, made.repository, THEM))
+    made.referring(signed(made.image.digest, made.repository, THEM))
+    serve(mirror, made)
+    mirrors = (Mirror(hostile.host, f"http://{mirror.host}"),)
+    stage = PullImage(made.name, "amd64", trust=trusting(made))
+    hostile.hook = lambda path, headers: (500, {}, b"")
+    with pytest.raises(NetworkError, match="status 500"):
+        events(tmp_path, mirrors=mirrors)[0].run(stage, {})
+    hostile.hook = lambda path, headers: None
+    with pytest.raises(SignatureError, match="is not signed by us.pub: 2 signatures are by another key"):
+        events(tmp_path, mirrors=mirrors)[0].run(stage, {})
+    assert blobs_asked(mirror, made) == []
 
 
 def test_nothing_of_an_unsigned_image_is_asked_for(tmp_path: Path, hostile: Fixed, count: Count) -> None:
