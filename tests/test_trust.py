@@ -25,8 +25,11 @@ from linuxkit_rules.oci.signature import BUNDLE, LIMIT, SIGNATURE_ARTIFACT
 from linuxkit_rules.oci.transport import Network
 from linuxkit_rules.oci.verify import Requirement
 from linuxkit_rules.plan.image import Parts, plan
+from linuxkit_rules.plan.locking import Locking
+from linuxkit_rules.plan.memo import Evidence
 from linuxkit_rules.plan.relocate import relocated
 from linuxkit_rules.plan.settings import Settings
+from linuxkit_rules.plan.trust import policies_of
 from linuxkit_rules.spec.emit import emit
 from linuxkit_rules.spec.linuxkit import loads
 from linuxkit_rules.spec.merge import merge
@@ -636,7 +639,11 @@ def tagged(registry: str, name: str, image: Descriptor, layer: Layer) -> None:
 
 
 def moby(project: Project, *arguments: str, status: int = 0, **environment: str) -> str:
-    command = [sys.executable, "-m", "linuxkit_rules", "build", "--format=tar", *arguments]
+    return run(project, "build", "--format=tar", *arguments, status=status, **environment)
+
+
+def run(project: Project, *arguments: str, status: int = 0, **environment: str) -> str:
+    command = [sys.executable, "-m", "linuxkit_rules", *arguments]
     result = subprocess.run(
         command,
         cwd=project.root,
@@ -790,3 +797,49 @@ def test_nothing_unsigned_is_vendored(project: Project, registry: str) -> None:
     assert result.returncode == 1
     assert "app.yml:4:12: " in result.stderr
     assert not (project.root / "refused" / "index.json").exists()
+
+
+def test_nothing_unsigned_is_locked(project: Project, registry: str, count: Count) -> None:
+    """Neither is its configuration asked for; options are those of a build."""
+    with before(registry) as proxy:
+        name = f"{proxy.host}/trust/locked"
+        pushed = copied(project, registry, "trust/locked")
+        lock = project.root / "app.lock"
+        yml(project, f"{name}:1", f"{{policy: [{{images: ['{name}'], keys: [us.pub]}}]}}")
+        printed = run(project, "lock", "--arch=amd64", "app.yml", status=1)
+        assert f"app.yml:4:12: {name}:1: sha256:" in printed
+        assert "is not signed by us.pub: it has no signatures" in printed
+        assert not proxy.paths("/blobs/")
+        assert not lock.exists()
+        count("bad signatures refused")
+
+        tagged(registry, "trust/locked", pushed, signed(pushed.digest, name, US))
+        (project.root / "site.yml").write_text("policy: [{images: ['**'], keys: [them.pub]}]\n")
+        for command in (["lock", "--arch=amd64"], ["vendor", "--format=tar", "site"]):
+            refused = run(project, *command, "--trust-policy=site.yml", "app.yml", status=1)
+            assert "is not signed by them.pub: 1 signature is by another key" in refused
+        assert not lock.exists()
+        run(project, "lock", "--arch=amd64", "app.yml")
+        assert str(pushed.digest) in lock.read_text()
+
+        yml(project, f"{name}:1", f"{{image: ['{name}']}}")
+        for command in (["lock", "--arch=amd64"], ["vendor", "--format=tar", "ignored"]):
+            assert "no keys are named" in run(project, *command, "app.yml", status=1)
+            printed = run(project, *command, "--ignore-trust", "app.yml")
+            assert f"warning: app.yml:1:8: trust: the signatures of {name} are not checked" in printed
+    lock.unlink()
+
+
+def test_each_platform_that_is_locked_is_signed(tmp_path: Path) -> None:
+    made, below = indexed("reg.example/a/b:1")
+    made.tagged(signed(below.digest, made.repository, US), image=below.digest)
+    (tmp_path / "us.pub").write_bytes(US.pem)
+    section = loads("trust: {image: [reg.example/a/b], keys: [us.pub]}", "f.yml", str(tmp_path)).trust
+    settings = Settings(layouts=(made.write(tmp_path / "layout"),))
+    trust, _ = policies_of(section, settings, Evidence())
+    locking = Locking(events(tmp_path, offline=True)[0], settings, trust, ("amd64",))
+    reference = Reference.parse(made.name)
+    (pinned,) = locking.lock({reference: "f.yml:1:1"}).images.values()
+    assert pinned.platforms["linux/amd64"].manifest.digest == below.digest
+    with pytest.raises(SignatureError, match=str(made.image.digest)):
+        dataclasses.replace(locking, arches=("amd64", "arm64")).lock({reference: "f.yml:1:1"})

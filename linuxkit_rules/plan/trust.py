@@ -13,6 +13,7 @@ from linuxkit_rules.oci.publickey import PublicKey, parse_key
 from linuxkit_rules.oci.reference import DEFAULT_DOMAIN, Reference
 from linuxkit_rules.oci.verify import Requirement
 from linuxkit_rules.plan.memo import Evidence
+from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.spec.trust import Policy, Trust, load_trust
 
 
@@ -196,6 +197,14 @@ def policies(trust: Trust, site: Path | None, evidence: Evidence) -> Policies:
     if reader.faults:
         raise reader.faults[0] if len(reader.faults) == 1 else ErrorList(reader.faults)
     return found
+
+
+def policies_of(trust: Trust, settings: Settings, evidence: Evidence) -> tuple[Policies, tuple[str, ...]]:
+    """Give what a YAML's ``trust`` and the settings ask for, and warnings; raise as ``policies`` does."""
+    warnings: tuple[str, ...] = ()
+    if settings.ignore_trust:
+        trust, warnings = without_keyless(trust)
+    return policies(trust, settings.trust_policy, evidence), warnings
 
 
 def _site(path: Path, evidence: Evidence) -> Trust:

@@ -60,9 +60,13 @@ class ImageStage(Stage):
         Raises SignatureError too.
         """
         with self.located(inputs, work) as (origin, top):
-            for requirement in self.trust:
-                self._verify(requirement, origin, top, platform, work)
+            self.check(origin, top, work, platform)
             yield origin, top
+
+    def check(self, origin: Origin, top: Descriptor, work: Engine, platform: Platform | None = None) -> None:
+        """Check that what ``located`` gave is signed as it must be, for ``opened``, which see."""
+        for requirement in self.trust:
+            self._verify(requirement, origin, top, platform, work)
 
     def _verify(
         self,
