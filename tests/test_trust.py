@@ -17,19 +17,21 @@ from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import LinuxKitError, NetworkError, SignatureError
 from linuxkit_rules.oci.image import load
 from linuxkit_rules.oci.layout import REF_NAME, Layout
-from linuxkit_rules.oci.manifest import INDEX, MANIFEST, Member
+from linuxkit_rules.oci.manifest import INDEX, MANIFEST, Member, Platform
 from linuxkit_rules.oci.mirrors import Mirror
 from linuxkit_rules.oci.pattern import Pattern
 from linuxkit_rules.oci.reference import Reference
-from linuxkit_rules.oci.signature import BUNDLE, LIMIT, SIGNATURE_ARTIFACT
+from linuxkit_rules.oci.signature import BUNDLE, LIMIT, PAYLOAD_LIMIT, SIGNATURE_ARTIFACT
 from linuxkit_rules.oci.transport import Network
 from linuxkit_rules.oci.verify import Requirement
+from linuxkit_rules.plan.graph import Step
 from linuxkit_rules.plan.image import Parts, plan
 from linuxkit_rules.plan.locking import Locking
 from linuxkit_rules.plan.memo import Evidence
 from linuxkit_rules.plan.relocate import relocated
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.plan.trust import policies_of
+from linuxkit_rules.plan.vendor import Wanted, vendor
 from linuxkit_rules.spec.emit import emit
 from linuxkit_rules.spec.linuxkit import loads
 from linuxkit_rules.spec.merge import merge
@@ -572,6 +574,79 @@ def test_one_image_under_two_names_is_signed_for_one(tmp_path: Path) -> None:
     engine.run(in_layout(first, tmp_path / "1", trusting(first)), {})
     with pytest.raises(SignatureError, match="is for reg.example/a/b"):
         engine.run(in_layout(second, tmp_path / "2", trusting(second)), {})
+
+
+# What is vendored.
+
+
+def vendored(folder: Path, made: Signed, stage: PullImage) -> set[str]:
+    """Vendor the image; build of it what the stage is for, offline; give the digests in the folder."""
+    platform = Platform("linux", stage.arch)
+    want = (Reference.parse(made.name), WholeImage(stage, (platform,)), Step("images/a", stage))
+    vendor(Wanted((want,), ()), folder / "vendored", events(folder)[0])
+    layouts = [Layout.at(folder / "vendored")]
+    there = resolve(Reference.parse(made.name), stage.arch, layouts, folder, trust=stage.trust).stage
+    engine, _ = events(folder / "elsewhere", offline=True)
+    (layer,) = load(engine.store, engine.run(there, {}).output).layers
+    assert engine.store.read(layer.digest) == PLAIN
+    return {f"sha256:{path.name}" for path in (folder / "vendored" / "blobs" / "sha256").iterdir()}
+
+
+def retold(made: Signed, **changes: object) -> None:
+    """Change the manifest of signatures that was added last."""
+    item, names = made.members.pop()
+    document = {**json.loads(made.blobs.data[item.digest]), **changes}
+    made.members.append((made.blobs.add(json.dumps(document).encode(), item.media_type), names))
+
+
+def test_what_proves_a_signature_is_vendored_and_no_more(tmp_path: Path, hostile: Fixed) -> None:
+    made = image(f"{hostile.host}/a/b:1")
+    good = signed(made.image.digest, made.repository, US)
+    foreign = signed(made.image.digest, f"{made.repository}:old", THEM)
+    made.tagged(Layer(b"large", media_type="application/octet-stream", size=200 << 20), foreign, good)
+    serve(hostile, made)
+    blobs = vendored(tmp_path, made, PullImage(made.name, "amd64", trust=trusting(made)))
+    manifest_there = made.members[0][0].digest
+    proofs = {manifest_there, Digest.of(good.data), Digest.of(b"{}")}
+    assert blobs == {str(item) for item in (made.image.digest, *made.layers(), *proofs)}
+    assert not hostile.paths(str(Digest.of(b"large")))
+
+
+def test_a_large_or_missing_configuration_of_signatures_is_left_out(tmp_path: Path, hostile: Fixed) -> None:
+    """The large one is not asked for."""
+    for number, size in enumerate((PAYLOAD_LIMIT + 1, 7)):
+        made = image(f"{hostile.host}/a/b:1")
+        made.tagged(signed(made.image.digest, made.repository, US))
+        config = Descriptor("application/octet-stream", Digest.of(b"not there"), size)
+        retold(made, config=config.to_json())
+        serve(hostile, made)
+        stage = PullImage(made.name, "amd64", trust=trusting(made))
+        assert str(config.digest) not in vendored(tmp_path / str(number), made, stage)
+        assert len(hostile.paths(str(config.digest))) == number
+
+
+def test_an_index_among_referrers_is_no_hindrance(tmp_path: Path, hostile: Fixed) -> None:
+    made = image(f"{hostile.host}/a/b:1")
+    value = {"schemaVersion": 2, "mediaType": INDEX, "artifactType": SIGNATURE_ARTIFACT, "manifests": []}
+    value |= {"subject": made.image.to_json()}
+    index = made.blobs.add(json.dumps(value).encode(), INDEX)
+    made.members.append((index, {}))
+    made.referring(signed(made.image.digest, made.repository, US))
+    serve(hostile, made)
+    blobs = vendored(tmp_path, made, PullImage(made.name, "amd64", trust=trusting(made)))
+    assert str(made.members[1][0].digest) in blobs
+    assert str(index.digest) not in blobs
+
+
+def test_one_platform_s_own_signature_is_vendored(tmp_path: Path, hostile: Fixed) -> None:
+    made, below = indexed(f"{hostile.host}/a/b:1")
+    made.tagged(signed(below.digest, made.repository, US), image=below.digest)
+    serve(hostile, made)
+    for digest, data in made.blobs.data.items():
+        hostile.answers[f"/v2/a/b/manifests/{digest}"] = (200, {"Content-Type": MANIFEST}, data)
+    answer = (200, {"Content-Type": INDEX}, made.blobs.data[made.image.digest])
+    hostile.answers[f"/v2/a/b/manifests/{made.image.digest}"] = answer
+    vendored(tmp_path, made, PullImage(made.name, "amd64", trust=trusting(made)))
 
 
 # What a user sees, with real tools.

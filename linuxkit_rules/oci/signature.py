@@ -79,12 +79,6 @@ class Artefact:
         return value
 
     @property
-    def blobs(self) -> tuple[Descriptor, ...]:
-        """What it is made of, for who copies it; raise ImageError where it is malformed."""
-        manifest = self.manifest()
-        return (manifest.config, *manifest.layers)
-
-    @property
     def name(self) -> str:
         """What messages call it."""
         return self.tag or str(self.descriptor.digest)
