@@ -51,6 +51,7 @@ def answer(user: str, secret: str) -> str:
         ("index.docker.io", "docker.io"),
         ("docker.io", "docker.io"),
         ("registry-1.docker.io", "docker.io"),
+        ("docker.io", "Index.docker.io:443"),
         (f"{HOST}/team", HOST),
         (f"{HOST}/team/app", HOST),
         ("docker.io/team", "docker.io"),

@@ -46,6 +46,14 @@ DIGEST = "sha256:" + "0" * 64
         ("A.b/x", "a.b:443/x", True),
         ("a.b:443/x", "a.b/x", True),
         ("a.b/x", "a.b:5000/x", False),
+        ("a.b:5000/x", "a.b:05000/x", True),
+        ("docker.io/**", "index.docker.io:443/library/redis", True),
+        ("docker.io/**", "Index.docker.io/library/redis", True),
+        ("docker.io/**", "registry-1.docker.io/library/redis", True),
+        ("docker.io/**", "Registry-1.Docker.IO:0443/library/redis", True),
+        ("docker.io/library/redis", "Docker.io/redis", True),
+        ("index.docker.io/library/redis", "redis", True),
+        ("docker.io/**", "x.docker.io/library/redis", False),
     ],
 )
 def test_matches(pattern: str, reference: str, matches: bool) -> None:
@@ -68,7 +76,6 @@ def test_matches(pattern: str, reference: str, matches: bool) -> None:
         ("a.b/c?", "is no full name"),
         ("a.b/c\n", "is no full name"),
         ("a.b/C", "matches nothing"),
-        ("index.docker.io/library/redis", "matches nothing"),
     ],
 )
 def test_what_is_no_pattern(text: str, message: str) -> None:

@@ -17,16 +17,25 @@ from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import LinuxKitError, NetworkError, SignatureError
 from linuxkit_rules.oci.image import load
 from linuxkit_rules.oci.layout import REF_NAME, Layout
-from linuxkit_rules.oci.manifest import INDEX, MANIFEST, Member
+from linuxkit_rules.oci.manifest import INDEX, MANIFEST, Member, Platform
+from linuxkit_rules.oci.mirrors import Mirror
+from linuxkit_rules.oci.pattern import Pattern
 from linuxkit_rules.oci.reference import Reference
-from linuxkit_rules.oci.signature import BUNDLE, SIGNATURE_ARTIFACT
+from linuxkit_rules.oci.signature import BUNDLE, LIMIT, PAYLOAD_LIMIT, SIGNATURE_ARTIFACT
 from linuxkit_rules.oci.transport import Network
 from linuxkit_rules.oci.verify import Requirement
+from linuxkit_rules.plan.graph import Step
 from linuxkit_rules.plan.image import Parts, plan
+from linuxkit_rules.plan.locking import Locking
+from linuxkit_rules.plan.memo import Evidence
+from linuxkit_rules.plan.relocate import relocated
 from linuxkit_rules.plan.settings import Settings
+from linuxkit_rules.plan.trust import policies_of
+from linuxkit_rules.plan.vendor import Wanted, vendor
 from linuxkit_rules.spec.emit import emit
 from linuxkit_rules.spec.linuxkit import loads
 from linuxkit_rules.spec.merge import merge
+from linuxkit_rules.spec.trust import full_name
 from linuxkit_rules.stages.access import Access
 from linuxkit_rules.stages.image import LayoutImage, PullImage, resolve
 from linuxkit_rules.stages.stage import Engine, Event, key
@@ -219,11 +228,79 @@ def test_yamls_are_merged_with_the_places_and_folders_of_their_keys(folder: Path
         "2.yml",
         "two",
     )
-    trust = merge([loads("{}", "0.yml"), first, second]).trust
-    assert trust.key_bases == ("one", "two")
-    assert [trust.place(f"keys[{index}]") for index in (0, 1)] == ["1.yml:1:26", "2.yml:3:10"]
-    assert [trust.place(f"org[{index}]") for index in (0, 1)] == ["1.yml:1:15", "2.yml:2:9"]
-    assert (trust.where, trust.default, trust.policy[0].where) == ("1.yml:1:8", "reject", "2.yml:6:5")
+    third = loads("trust: {org: [c]}\n", "3.yml")
+    trust = merge([loads("{}", "0.yml"), first, second, third]).trust
+    assert [policy.base for policy in trust.policy] == ["one", "two", "two"]
+    assert [policy.keys for policy in trust.policy] == [("x.pub",), ("y.pub",), ("y.pub",)]
+    keys = ["1.yml:1:26", "2.yml:3:10", "2.yml:3:10"]
+    assert [policy.place("keys[0]") for policy in trust.policy] == keys
+    images = ["1.yml:1:15", "2.yml:2:9", "2.yml:6:14"]
+    assert [policy.place("images[0]") for policy in trust.policy] == images
+    assert (trust.org, trust.keys, trust.place("org[0]")) == (("c",), (), "3.yml:1:15")
+    assert (trust.where, trust.default, trust.policy[2].where) == ("3.yml:1:8", "reject", "2.yml:6:5")
+
+
+def merged(folder: Path, *trusts: str, **changes: object) -> Parts:
+    """Plan YAMLs of images of two organisations, each YAML with this ``trust``."""
+    files = {}
+    for index, trust in enumerate(trusts):
+        path = files[f"{index}.yml"] = folder / f"{index}.yml"
+        service = f"{{name: s{index}, image: 'team{index}/app:1'}}"
+        path.write_text(f"trust: {trust}\nservices: [{service}]\n")
+    return plan(files, "f", Settings(**changes))  # type: ignore[arg-type]
+
+
+def signers(parts: Parts) -> dict[str, list[list[str]]]:
+    """The names of the keys by which each image must be signed."""
+    return {
+        name.split("/")[1]: [[pair.name for pair in item.keys] for item in wanted]
+        for name, wanted in asked(parts).items()
+    }
+
+
+@pytest.mark.parametrize(
+    "trusts",
+    [
+        ("{keys: [us.pub], org: [team0]}", "{keys: [them.pub], org: [team1]}"),
+        ("{keys: [us.pub], image: [team0/app]}", "{keys: [them.pub], image: ['team1/app:1']}"),
+        (
+            "{keys: [us.pub], policy: [{images: ['docker.io/team0/*']}]}",
+            "{keys: [them.pub], policy: [{images: ['docker.io/team1/*']}]}",
+        ),
+    ],
+)
+def test_the_keys_of_one_yaml_sign_nothing_of_another(folder: Path, trusts: tuple[str, str]) -> None:
+    parts = merged(folder, *trusts)
+    assert signers(parts) == {"team0": [["us.pub"]], "team1": [["them.pub"]]}
+    (folder / "printed.yml").write_text(emit(relocated(parts.spec)))
+    printed = plan({"printed.yml": folder / "printed.yml"}, "f", Settings())
+    assert asked(printed) == asked(parts)
+
+
+def test_keys_of_another_yaml_are_no_keys(folder: Path) -> None:
+    for trusts, told in (
+        (("{keys: [us.pub], org: [team0]}", "{org: [team1]}"), "1.yml:1:8: trust: team1 must be signed"),
+        (("{org: [team0]}", "{keys: [us.pub], org: [team1]}"), "0.yml:1:8: trust: team0 must be signed"),
+        (("{keys: [us.pub]}", "{policy: [{images: ['**'], type: accept}]}"), "no images are named"),
+    ):
+        with pytest.raises(LinuxKitError, match=told):
+            merged(folder, *trusts)
+    parts = merged(folder, "{keys: [us.pub], org: [team0]}", "{org: [team1]}", ignore_trust=True)
+    assert signers(parts) == {"team0": [["us.pub"]], "team1": []}
+    assert parts.warnings == ("1.yml:1:8: trust: the signatures of team1 are not checked",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("redis", "redis:7", "team/app", "team/app:1@sha256:" + "0" * 64, "redis@sha256:" + "0" * 64),
+        *("localhost/a", "localhost:5000/a:1", "a.b/c/d", "index.docker.io/redis", "docker.io/redis:7"),
+    ],
+)
+def test_a_name_in_full_means_the_same_image(text: str) -> None:
+    any_tag = ":" not in text.partition("@")[0].rpartition("/")[2]
+    wanted = Pattern.of(Reference.parse(text), any_tag=any_tag)
+    assert Pattern.parse(full_name(text)) == wanted
 
 
 def test_a_policy_is_written_as_it_is_read() -> None:
@@ -326,6 +403,60 @@ def test_a_bad_tag_does_not_hide_a_good_referrer(tmp_path: Path, hostile: Fixed)
     made.referring(signed(made.image.digest, made.repository, US))
     serve(hostile, made)
     events(tmp_path)[0].run(PullImage(made.name, "amd64", trust=trusting(made)), {})
+
+
+@pytest.fixture
+def mirror() -> Iterator[Fixed]:
+    with fixed_server() as server:
+        yield server
+
+
+@pytest.mark.parametrize("stale", ["tag", "referrers"])
+def test_a_mirror_s_old_signature_does_not_hide_the_registry_s(
+    tmp_path: Path, hostile: Fixed, mirror: Fixed, stale: str
+) -> None:
+    made, old = image(f"{hostile.host}/a/b:1"), image(f"{hostile.host}/a/b:1")
+    layers = {item: signed(made.image.digest, made.repository, item) for item in (US, THEM)}
+    if stale == "tag":
+        old.tagged(*[layers[THEM]] * LIMIT)
+        made.tagged(layers[THEM], layers[US])
+    else:
+        old.referring(layers[THEM])
+        made.referring(layers[US])
+    serve(hostile, made)
+    serve(mirror, old)
+    mirrors = (Mirror(hostile.host, f"http://{mirror.host}"),)
+    engine, _ = events(tmp_path, mirrors=mirrors)
+    engine.run(PullImage(made.name, "amd64", trust=trusting(made)), {})
+    assert blobs_asked(hostile, made) == [], "the image itself is the mirror's"
+    assert len(set(blobs_asked(mirror, made))) == 2
+
+
+def test_a_mirror_s_good_signature_is_enough(tmp_path: Path, hostile: Fixed, mirror: Fixed) -> None:
+    made = image(f"{hostile.host}/a/b:1")
+    made.tagged(signed(made.image.digest, made.repository, US))
+    serve(mirror, made)
+    engine, _ = events(tmp_path, mirrors=(Mirror(hostile.host, f"http://{mirror.host}"),))
+    engine.run(PullImage(made.name, "amd64", trust=trusting(made)), {})
+    assert hostile.asked == []
+
+
+def test_the_registry_s_trouble_is_told_where_a_mirror_s_signatures_do_not_count(
+    tmp_path: Path, hostile: Fixed, mirror: Fixed
+) -> None:
+    made = image(f"{hostile.host}/a/b:1")
+    made.tagged(signed(made.image.digest, made.repository, THEM))
+    made.referring(signed(made.image.digest, made.repository, THEM))
+    serve(mirror, made)
+    mirrors = (Mirror(hostile.host, f"http://{mirror.host}"),)
+    stage = PullImage(made.name, "amd64", trust=trusting(made))
+    hostile.hook = lambda path, headers: (500, {}, b"")
+    with pytest.raises(NetworkError, match="status 500"):
+        events(tmp_path, mirrors=mirrors)[0].run(stage, {})
+    hostile.hook = lambda path, headers: None
+    with pytest.raises(SignatureError, match="is not signed by us.pub: 2 signatures are by another key"):
+        events(tmp_path, mirrors=mirrors)[0].run(stage, {})
+    assert blobs_asked(mirror, made) == []
 
 
 def test_nothing_of_an_unsigned_image_is_asked_for(tmp_path: Path, hostile: Fixed, count: Count) -> None:
@@ -445,6 +576,79 @@ def test_one_image_under_two_names_is_signed_for_one(tmp_path: Path) -> None:
         engine.run(in_layout(second, tmp_path / "2", trusting(second)), {})
 
 
+# What is vendored.
+
+
+def vendored(folder: Path, made: Signed, stage: PullImage) -> set[str]:
+    """Vendor the image; build of it what the stage is for, offline; give the digests in the folder."""
+    platform = Platform("linux", stage.arch)
+    want = (Reference.parse(made.name), WholeImage(stage, (platform,)), Step("images/a", stage))
+    vendor(Wanted((want,), ()), folder / "vendored", events(folder)[0])
+    layouts = [Layout.at(folder / "vendored")]
+    there = resolve(Reference.parse(made.name), stage.arch, layouts, folder, trust=stage.trust).stage
+    engine, _ = events(folder / "elsewhere", offline=True)
+    (layer,) = load(engine.store, engine.run(there, {}).output).layers
+    assert engine.store.read(layer.digest) == PLAIN
+    return {f"sha256:{path.name}" for path in (folder / "vendored" / "blobs" / "sha256").iterdir()}
+
+
+def retold(made: Signed, **changes: object) -> None:
+    """Change the manifest of signatures that was added last."""
+    item, names = made.members.pop()
+    document = {**json.loads(made.blobs.data[item.digest]), **changes}
+    made.members.append((made.blobs.add(json.dumps(document).encode(), item.media_type), names))
+
+
+def test_what_proves_a_signature_is_vendored_and_no_more(tmp_path: Path, hostile: Fixed) -> None:
+    made = image(f"{hostile.host}/a/b:1")
+    good = signed(made.image.digest, made.repository, US)
+    foreign = signed(made.image.digest, f"{made.repository}:old", THEM)
+    made.tagged(Layer(b"large", media_type="application/octet-stream", size=200 << 20), foreign, good)
+    serve(hostile, made)
+    blobs = vendored(tmp_path, made, PullImage(made.name, "amd64", trust=trusting(made)))
+    manifest_there = made.members[0][0].digest
+    proofs = {manifest_there, Digest.of(good.data), Digest.of(b"{}")}
+    assert blobs == {str(item) for item in (made.image.digest, *made.layers(), *proofs)}
+    assert not hostile.paths(str(Digest.of(b"large")))
+
+
+def test_a_large_or_missing_configuration_of_signatures_is_left_out(tmp_path: Path, hostile: Fixed) -> None:
+    """The large one is not asked for."""
+    for number, size in enumerate((PAYLOAD_LIMIT + 1, 7)):
+        made = image(f"{hostile.host}/a/b:1")
+        made.tagged(signed(made.image.digest, made.repository, US))
+        config = Descriptor("application/octet-stream", Digest.of(b"not there"), size)
+        retold(made, config=config.to_json())
+        serve(hostile, made)
+        stage = PullImage(made.name, "amd64", trust=trusting(made))
+        assert str(config.digest) not in vendored(tmp_path / str(number), made, stage)
+        assert len(hostile.paths(str(config.digest))) == number
+
+
+def test_an_index_among_referrers_is_no_hindrance(tmp_path: Path, hostile: Fixed) -> None:
+    made = image(f"{hostile.host}/a/b:1")
+    value = {"schemaVersion": 2, "mediaType": INDEX, "artifactType": SIGNATURE_ARTIFACT, "manifests": []}
+    value |= {"subject": made.image.to_json()}
+    index = made.blobs.add(json.dumps(value).encode(), INDEX)
+    made.members.append((index, {}))
+    made.referring(signed(made.image.digest, made.repository, US))
+    serve(hostile, made)
+    blobs = vendored(tmp_path, made, PullImage(made.name, "amd64", trust=trusting(made)))
+    assert str(made.members[1][0].digest) in blobs
+    assert str(index.digest) not in blobs
+
+
+def test_one_platform_s_own_signature_is_vendored(tmp_path: Path, hostile: Fixed) -> None:
+    made, below = indexed(f"{hostile.host}/a/b:1")
+    made.tagged(signed(below.digest, made.repository, US), image=below.digest)
+    serve(hostile, made)
+    for digest, data in made.blobs.data.items():
+        hostile.answers[f"/v2/a/b/manifests/{digest}"] = (200, {"Content-Type": MANIFEST}, data)
+    answer = (200, {"Content-Type": INDEX}, made.blobs.data[made.image.digest])
+    hostile.answers[f"/v2/a/b/manifests/{made.image.digest}"] = answer
+    vendored(tmp_path, made, PullImage(made.name, "amd64", trust=trusting(made)))
+
+
 # What a user sees, with real tools.
 
 
@@ -510,7 +714,11 @@ def tagged(registry: str, name: str, image: Descriptor, layer: Layer) -> None:
 
 
 def moby(project: Project, *arguments: str, status: int = 0, **environment: str) -> str:
-    command = [sys.executable, "-m", "linuxkit_rules", "build", "--format=tar", *arguments]
+    return run(project, "build", "--format=tar", *arguments, status=status, **environment)
+
+
+def run(project: Project, *arguments: str, status: int = 0, **environment: str) -> str:
+    command = [sys.executable, "-m", "linuxkit_rules", *arguments]
     result = subprocess.run(
         command,
         cwd=project.root,
@@ -664,3 +872,49 @@ def test_nothing_unsigned_is_vendored(project: Project, registry: str) -> None:
     assert result.returncode == 1
     assert "app.yml:4:12: " in result.stderr
     assert not (project.root / "refused" / "index.json").exists()
+
+
+def test_nothing_unsigned_is_locked(project: Project, registry: str, count: Count) -> None:
+    """Neither is its configuration asked for; options are those of a build."""
+    with before(registry) as proxy:
+        name = f"{proxy.host}/trust/locked"
+        pushed = copied(project, registry, "trust/locked")
+        lock = project.root / "app.lock"
+        yml(project, f"{name}:1", f"{{policy: [{{images: ['{name}'], keys: [us.pub]}}]}}")
+        printed = run(project, "lock", "--arch=amd64", "app.yml", status=1)
+        assert f"app.yml:4:12: {name}:1: sha256:" in printed
+        assert "is not signed by us.pub: it has no signatures" in printed
+        assert not proxy.paths("/blobs/")
+        assert not lock.exists()
+        count("bad signatures refused")
+
+        tagged(registry, "trust/locked", pushed, signed(pushed.digest, name, US))
+        (project.root / "site.yml").write_text("policy: [{images: ['**'], keys: [them.pub]}]\n")
+        for command in (["lock", "--arch=amd64"], ["vendor", "--format=tar", "site"]):
+            refused = run(project, *command, "--trust-policy=site.yml", "app.yml", status=1)
+            assert "is not signed by them.pub: 1 signature is by another key" in refused
+        assert not lock.exists()
+        run(project, "lock", "--arch=amd64", "app.yml")
+        assert str(pushed.digest) in lock.read_text()
+
+        yml(project, f"{name}:1", f"{{image: ['{name}']}}")
+        for command in (["lock", "--arch=amd64"], ["vendor", "--format=tar", "ignored"]):
+            assert "no keys are named" in run(project, *command, "app.yml", status=1)
+            printed = run(project, *command, "--ignore-trust", "app.yml")
+            assert f"warning: app.yml:1:8: trust: the signatures of {name} are not checked" in printed
+    lock.unlink()
+
+
+def test_each_platform_that_is_locked_is_signed(tmp_path: Path) -> None:
+    made, below = indexed("reg.example/a/b:1")
+    made.tagged(signed(below.digest, made.repository, US), image=below.digest)
+    (tmp_path / "us.pub").write_bytes(US.pem)
+    section = loads("trust: {image: [reg.example/a/b], keys: [us.pub]}", "f.yml", str(tmp_path)).trust
+    settings = Settings(layouts=(made.write(tmp_path / "layout"),))
+    trust, _ = policies_of(section, settings, Evidence())
+    locking = Locking(events(tmp_path, offline=True)[0], settings, trust, ("amd64",))
+    reference = Reference.parse(made.name)
+    (pinned,) = locking.lock({reference: "f.yml:1:1"}).images.values()
+    assert pinned.platforms["linux/amd64"].manifest.digest == below.digest
+    with pytest.raises(SignatureError, match=str(made.image.digest)):
+        dataclasses.replace(locking, arches=("amd64", "arm64")).lock({reference: "f.yml:1:1"})

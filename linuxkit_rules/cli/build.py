@@ -16,6 +16,7 @@ from linuxkit_rules.cli.request import (
     add_files,
     add_lock,
     add_settings,
+    add_trust,
     check_folder,
     request_of,
     stdin,
@@ -56,10 +57,7 @@ def grammar(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decompress-kernel", action="store_true", help="take the kernel out of its compressed image"
     )
-    parser.add_argument(
-        "--trust-policy", metavar="FILE", help="who must have signed which images, besides what trust: says"
-    )
-    parser.add_argument("--ignore-trust", action="store_true", help="build though trust: names no keys")
+    add_trust(parser)
     parser.add_argument("--dry-run", action="store_true", help="only print the merged YAML, checked")
     parser.add_argument("--jobs", "-j", type=positive, default=os.cpu_count() or 1, help="steps at once")
     parser.add_argument(

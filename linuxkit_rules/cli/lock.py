@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from linuxkit_rules import host
-from linuxkit_rules.cli.request import STDIN, add_fetching, add_settings, request_of, stdin
+from linuxkit_rules.cli.request import STDIN, add_fetching, add_settings, add_trust, request_of, stdin
 from linuxkit_rules.cli.streams import tell
 from linuxkit_rules.errors import UsageError
 
@@ -34,6 +34,7 @@ def grammar(parser: argparse.ArgumentParser) -> None:
     )
     add_settings(parser)
     add_fetching(parser)
+    add_trust(parser)
     parser.add_argument("--suite", action="append", default=[], help="a Debian suite, of packages (bookworm)")
 
 

@@ -60,6 +60,14 @@ def add_lock(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Declare options for who must have signed images."""
+    parser.add_argument(
+        "--trust-policy", metavar="FILE", help="who must have signed which images, besides what trust: says"
+    )
+    parser.add_argument("--ignore-trust", action="store_true", help="go on though trust: names no keys")
+
+
 def request_of(options: argparse.Namespace) -> Request:
     """Give what the options ask for; raise UsageError for those that cannot be."""
     from linuxkit_rules.scons.command import Request, state_folder

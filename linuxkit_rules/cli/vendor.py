@@ -11,6 +11,7 @@ from linuxkit_rules.cli.request import (
     add_files,
     add_lock,
     add_settings,
+    add_trust,
     request_of,
     stdin,
 )
@@ -30,6 +31,7 @@ def grammar(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
     add_fetching(parser)
     add_lock(parser)
+    add_trust(parser)
 
 
 def vendor(options: argparse.Namespace) -> int:
@@ -41,6 +43,8 @@ def vendor(options: argparse.Namespace) -> int:
 
     request = request_of(options)
     parts = planned(request, stdin() if STDIN in options.files else None)
+    for warning in parts.warnings:
+        tell(f"warning: {warning}")
     steps = steps_of(parts, request.formats)
     want = wanted(steps, parts.arch)
     write(want, Path(options.folder), engine_of(request))

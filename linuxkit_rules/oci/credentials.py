@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from linuxkit_rules.errors import NetworkError, one_line
-from linuxkit_rules.oci.reference import DEFAULT_DOMAIN
+from linuxkit_rules.oci.reference import DEFAULT_DOMAIN, DEFAULT_DOMAINS, host_name
 
 HELPER_SECONDS = 60.0
 """How long a credential helper may take; one that asks its user has to be quick too."""
 
 _DEFAULT_KEY = "https://index.docker.io/v1/"
-_DEFAULT_NAMES = (DEFAULT_DOMAIN, "index.docker.io", "registry-1.docker.io")
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NOT_FOUND = "credentials not found"
 _IDENTITY_USER = "<token>"
@@ -80,7 +79,7 @@ class DockerConfig:
         In a file ``credHelpers`` go before ``credsStore`` and that before ``auths``, where the longest name
         wins: ``host/team/app``, ``host/team``, ``host``.
         """
-        names = _DEFAULT_NAMES if domain in _DEFAULT_NAMES else (domain,)
+        names = DEFAULT_DOMAINS if host_name(domain) == DEFAULT_DOMAIN else (domain,)
         for file in self.files:
             value = _read(file)
             found = self._helped(value, names, file) or _written(value, names, path, file)
@@ -91,7 +90,7 @@ class DockerConfig:
     def _helped(self, value: dict[str, Any], names: tuple[str, ...], file: Path) -> Credential | None:
         """Ask the helper that is named for the registry, or the one for all."""
         helpers = _object(value, "credHelpers", file)
-        key = _DEFAULT_KEY if names == _DEFAULT_NAMES else names[0]
+        key = _DEFAULT_KEY if names == DEFAULT_DOMAINS else names[0]
         name = next((helpers[item] for item in (key, *names) if item in helpers), value.get("credsStore"))
         if name in (None, ""):
             return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -172,6 +172,10 @@ class LayoutRepository:
         """
         manifests = [item for item in self._layout.index.members if item.descriptor.media_type == MANIFEST]
         return tuple(item for item in manifests if self._refers(item, subject, artifact_type))
+
+    def views(self) -> Iterator[LayoutRepository]:
+        """Give this place alone: a layout has all there is."""
+        yield self
 
     def _refers(self, member: Member, subject: Digest, artifact_type: str) -> bool:
         try:

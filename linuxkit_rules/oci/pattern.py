@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from linuxkit_rules.errors import SpecError, one_line
-from linuxkit_rules.oci.reference import DEFAULT_DOMAIN, Reference
+from linuxkit_rules.oci.reference import DEFAULT_DOMAIN, Reference, host_name
 
 _NAME = re.compile(r"[A-Za-z0-9._*\[\]:/-]+")
 _WILD = re.compile(r"\*\*|\*|[^*]+")
@@ -35,7 +35,7 @@ class Pattern:
         problem = _problem(name, tag)
         if problem:
             raise SpecError(f"{one_line(repr(text))} {problem}", hint=_FULL)
-        return cls(f"{_host(domain)}{slash}{path}", tag)
+        return cls(f"{host_name(domain)}{slash}{path}", tag)
 
     @classmethod
     def of(cls, reference: Reference, *, any_tag: bool) -> Self:
@@ -57,7 +57,9 @@ class Pattern:
 
 def repository_name(reference: Reference) -> str:
     """Give the name of the repository in one spelling, to compare it with another's."""
-    return f"{_host(reference.domain)}/{reference.path}"
+    domain = host_name(reference.domain)
+    short = domain == DEFAULT_DOMAIN and "/" not in reference.path
+    return f"{domain}/{'library/' if short else ''}{reference.path}"
 
 
 def _problem(name: str, tag: str) -> str | None:
@@ -71,7 +73,7 @@ def _problem(name: str, tag: str) -> str | None:
         return "is no full name of images"
     if not ("." in domain or ":" in domain or "**" in domain or domain == "localhost"):
         return "does not begin with a registry's name"
-    if path != path.lower() or domain == f"index.{DEFAULT_DOMAIN}":
+    if path != path.lower():
         return "matches nothing"
     return None
 
@@ -81,11 +83,6 @@ def _split(text: str) -> tuple[str, str]:
     head, slash, last = text.rpartition("/")
     last, _, tag = last.partition(":") if slash else (text, "", "")
     return f"{head}{slash}{last}", tag
-
-
-def _host(domain: str) -> str:
-    """Give a registry's name in one spelling: host names know no case, and 443 is the port anyway."""
-    return domain.lower().removesuffix(":443")
 
 
 def _matches(pattern: str, text: str) -> bool:

@@ -16,11 +16,15 @@ from linuxkit_rules.errors import FormatError, SpecError, one_line
 DEFAULT_DOMAIN = "docker.io"
 """The domain that a reference without one has."""
 
+DEFAULT_DOMAINS = (DEFAULT_DOMAIN, "index.docker.io", "registry-1.docker.io")
+"""The names by which the registry of that domain is known."""
+
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _DOMAIN = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?")
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_ZEROS = re.compile(r":0+(?=[0-9]+$)")
 _IDENTIFIER = re.compile(r"[a-f0-9]{64}")
 _NAME_LIMIT = 255
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -116,6 +120,15 @@ class DirectorySource:
 
 Source: TypeAlias = Reference | LayoutSource | ArchiveSource | LibrarySource | DirectorySource
 """Where an image comes from, as the ``image:`` of a YAML says it."""
+
+
+def host_name(domain: str) -> str:
+    """Give a registry's name in one spelling, to compare it with another's.
+
+    Host names know no case, 443 is the port anyway, and Docker Hub has several names.
+    """
+    name = _ZEROS.sub(":", domain.lower()).removesuffix(":443")
+    return DEFAULT_DOMAIN if name in DEFAULT_DOMAINS else name
 
 
 def parse_source(text: str) -> Source:

@@ -7,7 +7,7 @@ schema 2 manifests: https://github.com/distribution/distribution/blob/v2.8.3/doc
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import quote
@@ -69,7 +69,8 @@ class Registry:
         self._clients = clients or Clients.on(Network())
         self._credentials = credentials or Anonymous()
         self._progress = progress or Silent()
-        address = (endpoints or {}).get(reference.domain) or self._address()
+        self._endpoints = endpoints or {}
+        address = self._endpoints.get(reference.domain) or self._address()
         self._home = self._place(address, reference.domain)
         self.base = self._home.base
         self._mirrors = tuple(
@@ -109,6 +110,21 @@ class Registry:
         """
         found = self._anywhere(lambda place: self._referrers(place, subject, artifact_type) or None) or ()
         return tuple(item for item in found if artifact_type in ("", item.artifact_type))
+
+    def views(self) -> Iterator[Registry]:
+        """Give this repository, and where it has mirrors, then the registry alone.
+
+        A tag at a mirror may be older than at the registry, and its list of referrers shorter.
+        """
+        yield self
+        if self._mirrors:
+            yield Registry(
+                self._reference,
+                self._clients,
+                endpoints=self._endpoints,
+                credentials=self._credentials,
+                progress=self._progress,
+            )
 
     def copy(self, descriptor: Descriptor, out: SupportsWrite) -> None:
         """Write a blob or manifest to ``out``, unverified; raise ImageError or NetworkError.

@@ -55,11 +55,18 @@ class Place(Origin, Protocol):
     def referrers(self, subject: Digest, artifact_type: str = "") -> tuple[Member, ...]:
         """Give the manifests that refer to ``subject``, of one type or all."""
 
+    def views(self) -> Iterator[Place]:
+        """Give this place, and then those that may have what it has not, or newer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
-    """A manifest that may hold signatures; ``tag`` is that by which it was found, ``""`` for a referrer."""
+    """A manifest that may hold signatures, and the place that has it.
 
+    ``tag`` is that by which it was found, ``""`` for a referrer.
+    """
+
+    place: Place
     tag: str
     descriptor: Descriptor
     data: bytes
@@ -70,12 +77,6 @@ class Artefact:
         if isinstance(value, Index):
             raise ImageError("is an index, where a manifest of signatures is needed", where=self.name)
         return value
-
-    @property
-    def blobs(self) -> tuple[Descriptor, ...]:
-        """What it is made of, for who copies it; raise ImageError where it is malformed."""
-        manifest = self.manifest()
-        return (manifest.config, *manifest.layers)
 
     @property
     def name(self) -> str:
@@ -159,18 +160,28 @@ def signature_tag(image: Digest) -> str:
 def artefacts(place: Place, image: Digest) -> Iterator[Artefact]:
     """Find what may hold signatures of ``image``: under its tag first, then what refers to it.
 
-    Nothing is asked for before it is needed.  Raises ImageError or NetworkError.
+    So it is in each view of the place, where what a view before it had does not suffice.  Nothing is asked
+    for before it is needed.  Raises ImageError or NetworkError.
     """
+    seen: set[Digest] = set()
+    for view in place.views():
+        for artefact in _artefacts(view, image):
+            if artefact.descriptor.digest not in seen:
+                seen.add(artefact.descriptor.digest)
+                yield artefact
+
+
+def _artefacts(place: Place, image: Digest) -> Iterator[Artefact]:
     tag = signature_tag(image)
     tagged = place.manifest(tag)
     if tagged:
-        yield Artefact(tag, *tagged)
+        yield Artefact(place, tag, *tagged)
     for kind in (SIGNATURE_ARTIFACT, BUNDLE):
         for member in place.referrers(image, kind)[:LIMIT]:
             digest = member.descriptor.digest
             found = place.manifest(str(digest))
             if found and Digest.of(found[1]) == digest:
-                yield Artefact("", *found)
+                yield Artefact(place, "", *found)
 
 
 def layers(artefact: Artefact) -> Iterator[tuple[Descriptor, dict[str, str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -55,7 +56,7 @@ def verify(place: Place, image: Digest, requirement: Requirement) -> tuple[Proof
     Of the signatures that there are, bad ones neither help nor hurt.  Raises SignatureError where the good
     ones do not suffice, NetworkError or ImageError where the place cannot be asked.
     """
-    search = _Search(place, image, requirement)
+    search = _Search(image, requirement)
     for artefact in artefacts(place, image):
         search.look_at(artefact)
         if len(search.signers) >= requirement.threshold:
@@ -66,12 +67,11 @@ def verify(place: Place, image: Digest, requirement: Requirement) -> tuple[Proof
 class _Search:
     """Goes through signatures and keeps the good ones, by key, and what is wrong with the others."""
 
-    def __init__(self, place: Place, image: Digest, requirement: Requirement) -> None:
-        self._place = place
+    def __init__(self, image: Digest, requirement: Requirement) -> None:
         self._image = image
         self._requirement = requirement
         self._payloads: dict[Digest, bytes] = {}
-        self._seen = 0
+        self._seen: Counter[Place] = Counter()
         self._foreign = 0
         self._keyless = 0
         self._faults: list[str] = []
@@ -89,8 +89,8 @@ class _Search:
             if len(self.signers) >= self._requirement.threshold:
                 return
             try:
-                self._count()
-                payload = self._payload(layer)
+                self._count(artefact.place)
+                payload = self._payload(artefact.place, layer)
                 for key in self._good(signature(layer, texts, payload)):
                     self.signers.setdefault(key, (with_layers, (layer, payload)))
             except ImageError as error:
@@ -113,18 +113,18 @@ class _Search:
             if number:
                 yield f"{number} {'signature is' if number == 1 else 'signatures are'} {what}"
 
-    def _count(self) -> None:
-        self._seen += 1
-        if self._seen > LIMIT:
+    def _count(self, place: Place) -> None:
+        self._seen[place] += 1
+        if self._seen[place] > LIMIT:
             raise ImageError(f"there are more than {LIMIT} signatures, which are not read")
 
     def _fault(self, artefact: Artefact, error: ImageError) -> None:
         self._faults.append(f"{artefact.name}: {error.message}")
 
-    def _payload(self, layer: Descriptor) -> bytes:
+    def _payload(self, place: Place, layer: Descriptor) -> bytes:
         """Give a payload, which many signatures may share."""
         if layer.digest not in self._payloads:
-            self._payloads[layer.digest] = read_payload(self._place, layer)
+            self._payloads[layer.digest] = read_payload(place, layer)
         return self._payloads[layer.digest]
 
     def _good(self, found: Signature) -> list[PublicKey]:

@@ -21,7 +21,7 @@ from linuxkit_rules.plan.memo import Evidence
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.plan.sources import Sources
 from linuxkit_rules.plan.template import with_references
-from linuxkit_rules.plan.trust import Policies, policies, without_keyless
+from linuxkit_rules.plan.trust import Policies, policies_of
 from linuxkit_rules.plan.volume import volume_step
 from linuxkit_rules.spec.linuxkit import Container, File, Spec, load
 from linuxkit_rules.spec.merge import merge
@@ -160,10 +160,9 @@ class _Planner:
 
     def _policies_of(self, trust: Trust) -> Policies | None:
         """Give what ``trust`` and the site's policy ask for, or note what is wrong there."""
-        if self._settings.ignore_trust:
-            trust, self._warnings = without_keyless(trust)
         with self._noting():
-            return policies(trust, self._settings.trust_policy, self._evidence)
+            found, self._warnings = policies_of(trust, self._settings, self._evidence)
+            return found
         return None
 
     def _supported(self, segments: Sequence[Step]) -> Iterator[Step]:

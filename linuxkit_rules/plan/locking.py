@@ -17,8 +17,9 @@ from linuxkit_rules.oci.pins import ImageLock, ImagePin, PinnedImage, format_pin
 from linuxkit_rules.oci.reference import Reference, parse_source
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.plan.sources import Sources
+from linuxkit_rules.plan.trust import Policies
 from linuxkit_rules.plan.written import replace_file
-from linuxkit_rules.spec.linuxkit import load
+from linuxkit_rules.spec.linuxkit import Spec, load
 from linuxkit_rules.spec.merge import merge
 from linuxkit_rules.stages.fetch import WORKERS
 from linuxkit_rules.stages.image import ImageStage, resolve
@@ -31,11 +32,13 @@ ARCHES = ("amd64", "arm64")
 class Locking:
     """A lock that is made: images are looked for as a build with ``settings`` would, but asked for anew.
 
-    Of each image that of every one of ``arches`` that it has is pinned; ``report`` hears of changes.
+    Of each image that of every one of ``arches`` that it has is pinned, if it is signed as ``trust`` says;
+    ``report`` hears of changes.
     """
 
     engine: Engine
     settings: Settings
+    trust: Policies
     arches: tuple[str, ...] = ARCHES
     report: Callable[[str], None] = field(default=lambda text: None)
 
@@ -63,13 +66,15 @@ class Locking:
         return ImageLock({str(reference): item for reference, item in pairs if item})
 
     def _pinned(self, reference: Reference, layouts: Sequence[Layout]) -> PinnedImage:
-        stage = resolve(reference, self.arches[0], layouts, Path()).stage
+        trust = self.trust.requirements(reference)
+        stage = resolve(reference, self.arches[0], layouts, Path(), trust=trust).stage
         assert isinstance(stage, ImageStage)  # noqa: S101 - a reference gives nothing else
         pins: dict[str, ImagePin] = {}
         missing: list[PlatformError] = []
-        with stage.opened({}, self.engine) as (origin, top):
+        with stage.located({}, self.engine) as (origin, top):
             for platform in (Platform("linux", arch) for arch in self.arches):
                 try:
+                    stage.check(origin, top, self.engine, platform)
                     pins[str(platform)] = self._pin(origin, top, platform, str(reference))
                 except PlatformError as error:
                     missing.append(error)
@@ -118,14 +123,16 @@ def changes(before: ImageLock, after: ImageLock) -> Iterator[str]:
             yield f"{name} is {new.top.digest}, was {old.top.digest}"
 
 
-def references(
-    files: Mapping[str, Path], settings: Settings, folders: Mapping[str, Path]
-) -> dict[Reference, str]:
+def read(files: Mapping[str, Path], folders: Mapping[str, Path]) -> Spec:
+    """Read YAMLs, as ``plan`` has them; raise LinuxKitError with all their faults."""
+    return merge([load(path, shown, folders[shown]) for shown, path in files.items()])
+
+
+def references(spec: Spec, settings: Settings, folders: Mapping[str, Path]) -> dict[Reference, str]:
     """Give the references of all images that YAMLs name, with their places, each once.
 
-    ``files`` and ``folders`` are as ``plan`` has them.  Raises LinuxKitError with all faults of the YAMLs.
+    ``folders`` are those of the YAMLs.  Raises LinuxKitError where a template has no reference.
     """
-    spec = merge([load(path, shown, folders[shown]) for shown, path in files.items()])
     sources = Sources(settings)
     found: dict[Reference, str] = {}
     for text, where in spec.images():

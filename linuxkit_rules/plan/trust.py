@@ -13,6 +13,7 @@ from linuxkit_rules.oci.publickey import PublicKey, parse_key
 from linuxkit_rules.oci.reference import DEFAULT_DOMAIN, Reference
 from linuxkit_rules.oci.verify import Requirement
 from linuxkit_rules.plan.memo import Evidence
+from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.spec.trust import Policy, Trust, load_trust
 
 
@@ -116,7 +117,7 @@ class Reader:
 
     def _old(self, trust: Trust, keys: Keys) -> Iterator[Rule]:
         """Give the rules of ``org`` and ``image``."""
-        if not keys and (trust.org or trust.image):
+        if trust.keyless:
             message = f"{_names(trust)} must be signed, but no keys are named"
             self._fault(trust.where, message, _KEYLESS)
             return
@@ -198,6 +199,14 @@ def policies(trust: Trust, site: Path | None, evidence: Evidence) -> Policies:
     return found
 
 
+def policies_of(trust: Trust, settings: Settings, evidence: Evidence) -> tuple[Policies, tuple[str, ...]]:
+    """Give what a YAML's ``trust`` and the settings ask for, and warnings; raise as ``policies`` does."""
+    warnings: tuple[str, ...] = ()
+    if settings.ignore_trust:
+        trust, warnings = without_keyless(trust)
+    return policies(trust, settings.trust_policy, evidence), warnings
+
+
 def _site(path: Path, evidence: Evidence) -> Trust:
     if not path.is_file():
         raise SpecError("there is no trust policy", where=str(path))
@@ -206,7 +215,7 @@ def _site(path: Path, evidence: Evidence) -> Trust:
 
 def without_keyless(trust: Trust) -> tuple[Trust, tuple[str, ...]]:
     """Give ``trust`` without what it asks for and names no keys of, as all YAMLs of 2017; and warnings."""
-    if trust.keys or not (trust.org or trust.image):
+    if not trust.keyless:
         return trust, ()
     warning = f"{trust.where}: trust: the signatures of {_names(trust)} are not checked"
     return replace(trust, org=(), image=()), (warning,)

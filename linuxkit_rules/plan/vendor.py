@@ -6,6 +6,7 @@ comes from, with a folder ``packages`` of Debian packages in it.  What it holds 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -19,18 +20,19 @@ from linuxkit_rules.digest import Descriptor, canonical_json
 from linuxkit_rules.errors import ImageError, StoreError
 from linuxkit_rules.formats.entry import Slice
 from linuxkit_rules.oci.layout import REF_NAME, Layout
-from linuxkit_rules.oci.manifest import INDEXES, MANIFESTS, Index, Member, Platform
-from linuxkit_rules.oci.origin import copy_verified
+from linuxkit_rules.oci.manifest import MANIFESTS, Index, Manifest, Member, Platform, parse, refers
 from linuxkit_rules.oci.reference import Reference, parse_source
-from linuxkit_rules.oci.signature import artefacts
+from linuxkit_rules.oci.signature import BUNDLE, PAYLOAD_LIMIT, SIGNATURE_ARTIFACT, signature_tag
 from linuxkit_rules.plan.graph import Step, blamed
 from linuxkit_rules.plan.written import replacing
 from linuxkit_rules.stages.access import PACKAGES
 from linuxkit_rules.stages.component import ComponentImage
 from linuxkit_rules.stages.deb import Deb
 from linuxkit_rules.stages.image import ImageStage, LayoutImage, PullImage
+from linuxkit_rules.stages.obtain import obtain
 from linuxkit_rules.stages.stage import Engine, Stage
-from linuxkit_rules.stages.whole import WholeImage, read_whole
+from linuxkit_rules.stages.verify import read_evidence
+from linuxkit_rules.stages.whole import StoreOrigin, WholeImage, read_whole
 from linuxkit_rules.store.blobs import OCTET_STREAM
 from linuxkit_rules.store.locks import lock
 
@@ -94,7 +96,7 @@ def _fill(want: Wanted, folder: Path, engine: Engine) -> None:
             _copy(engine, blob, blobs / blob.digest.hex)
         members[str(reference)] = Member(top, None, {REF_NAME: str(reference)})
         with blamed(step):
-            members |= _signatures(stage, reference, found, blobs, engine)
+            members |= _signatures(stage, step, reference, top, blobs, engine)
     index = Index(tuple(member for _, member in sorted(members.items())))
     _put(folder / "index.json", index.to_bytes())
 
@@ -122,30 +124,50 @@ def _reference(stage: Stage | None) -> Reference | None:
 def _whole(stage: WholeImage, step: Step, engine: Engine) -> Descriptor:
     """Bring an image whole; of one platform's, its own signature is enough, as when it is built."""
     source = stage.source
-    if step.stage is not stage and isinstance(source, ImageStage) and source.trust:
-        with source.opened({}, engine, stage.platforms[0]):
+    platform = _platform(stage, step)
+    if platform and source and source.trust:
+        with source.opened({}, engine, platform):
             stage = replace(stage, source=replace(source, trust=()))
     return engine.run(stage, {}, step.name).output
 
 
+def _platform(stage: WholeImage, step: Step) -> Platform | None:
+    """Give the platform whose own signature is enough, None where all of the image is wanted."""
+    return None if step.stage is stage else stage.platforms[0]
+
+
 def _signatures(
-    stage: WholeImage, reference: Reference, found: Iterable[Descriptor], blobs: Path, engine: Engine
+    stage: WholeImage, step: Step, reference: Reference, top: Descriptor, blobs: Path, engine: Engine
 ) -> dict[str, Member]:
-    """Write what may sign the image, if it must be signed, to ``blobs``; give its members by name."""
+    """Write what proves the image signed, if it must be, to ``blobs``; give its members by name.
+
+    What else lies beside it, signatures that do not count or large blobs, stays where it is.
+    """
     members: dict[str, Member] = {}
-    if stage.source is None or not stage.source.trust:
+    if stage.source is None:
         return members
-    with stage.source.signatures(engine) as place:
-        for document in (item for item in found if item.media_type in INDEXES + MANIFESTS):
-            for artefact in artefacts(place, document.digest):
-                _put(blobs / artefact.descriptor.digest.hex, artefact.data)
-                for blob in artefact.blobs:
-                    with _writing(blobs), replacing(blobs / blob.digest.hex) as file:
-                        copy_verified(place, blob, file)
-                name = f"{reference.repository}:{artefact.tag}" if artefact.tag else ""
-                key = name or str(artefact.descriptor.digest)
-                members[key] = Member(artefact.descriptor, None, {REF_NAME: name} if name else {})
+    for proof in stage.source.check(StoreOrigin(engine.store), top, engine, _platform(stage, step)):
+        image, evidence = read_evidence(proof, engine.store)
+        for item in evidence:
+            _copy(engine, item, blobs / item.digest.hex)
+        for item in evidence:
+            if item.media_type in MANIFESTS:
+                data = engine.store.read(item.digest)
+                _config(stage.source, parse(data, item.media_type, str(reference)), blobs, engine)
+                name = f"{reference.repository}:{signature_tag(image)}"
+                if any(refers(data, image, kind, name) for kind in (SIGNATURE_ARTIFACT, BUNDLE)):
+                    members[str(item.digest)] = Member(item)
+                else:
+                    members[name] = Member(item, None, {REF_NAME: name})
     return members
+
+
+def _config(source: ImageStage, manifest: Manifest | Index, blobs: Path, engine: Engine) -> None:
+    """Write the configuration of a manifest of signatures, if it is short and there; it proves nothing."""
+    if isinstance(manifest, Manifest) and manifest.config.size <= PAYLOAD_LIMIT:
+        with contextlib.suppress(ImageError), source.signatures(engine) as place:
+            obtain(place, manifest.config, engine.store)
+            _copy(engine, manifest.config, blobs / manifest.config.digest.hex)
 
 
 def _claim(folder: Path) -> None:

@@ -191,18 +191,26 @@ def lock_images(
 ) -> None:
     """Write what the images of the request's YAMLs are to the lock ``output``, for ``arches`` or all.
 
-    Without ``output`` it is the lock that a build of these YAMLs reads.  Raises LinuxKitError.
+    Without ``output`` it is the lock that a build of these YAMLs reads.  ``report`` hears of changes, and
+    warnings.  Raises LinuxKitError.
     """
     from linuxkit_rules.plan.image import lock_name
-    from linuxkit_rules.plan.locking import ARCHES, Locking, references
+    from linuxkit_rules.plan.locking import ARCHES, Locking, read, references
+    from linuxkit_rules.plan.memo import Evidence
+    from linuxkit_rules.plan.trust import policies_of
 
     settings = settings_of(choices_of(_construction(request)))
+    folders = {file: Path(file).parent for file in request.files}
     with _readable(request, stdin) as files:
-        named = references(files, settings, {file: Path(file).parent for file in files})
-    locking = Locking(engine_of(request), settings, tuple(arches) or ARCHES, report)
+        spec = read(files, folders)
+    trust, warnings = policies_of(spec.trust, settings, Evidence())
+    locking = Locking(engine_of(request), settings, trust, tuple(arches) or ARCHES, report)
     path = output or settings.image_lock or Path(lock_name(request.files[-1]))
     before = locking.before(path)
-    locking.write(locking.lock(named), path, before)
+    lock = locking.lock(references(spec, settings, folders))
+    for warning in (*warnings, *trust.warnings()):
+        report(f"warning: {warning}")
+    locking.write(lock, path, before)
 
 
 @contextlib.contextmanager

@@ -98,21 +98,72 @@ class Trust:
         return dict(self.places).get(path, self.where)
 
     def joined(self, other: Trust) -> Trust:
-        """Give the section that asks for all that the two ask for."""
-        if other == Trust():
-            return self
-        lengths = {name: len(getattr(self, name)) for name in ("org", "image", "keys")}
-        moved = tuple((_moved(path, lengths), where) for path, where in other.places)
+        """Give the section that asks for all that the two ask for.
+
+        The keys of each sign what it names itself, and nothing of the other's: they become those of policies.
+        """
+        if Trust() in (self, other):
+            return self if other == Trust() else other
+        first, second = self._with_own_keys(), other._with_own_keys()
+        lengths = {name: len(getattr(first, name)) for name in ("org", "image")}
+        moved = tuple((_moved(path, lengths), where) for path, where in second.places)
         return Trust(
-            org=self.org + other.org,
-            image=self.image + other.image,
-            keys=self.keys + other.keys,
-            policy=self.policy + other.policy,
-            default="reject" if "reject" in (self.default, other.default) else "accept",
-            where=other.where if self == Trust() else self.where,
-            key_bases=self.key_bases + other.key_bases,
-            places=self.places + moved,
+            org=first.org + second.org,
+            image=first.image + second.image,
+            policy=first.policy + second.policy,
+            default="reject" if "reject" in (first.default, second.default) else "accept",
+            where=second.where if second.keyless and not first.keyless else first.where,
+            places=first.places + moved,
         )
+
+    @property
+    def keyless(self) -> bool:
+        """Whether images must be signed, and no keys are named."""
+        return bool(self.org or self.image) and not self.keys
+
+    def _with_own_keys(self) -> Trust:
+        """Give the same section without keys of its own: each of its policies names them.
+
+        What names no keys stays as it is, to be refused.
+        """
+        if not self.keys:
+            return self
+        policies = tuple(self._keyed(policy) for policy in self.policy)
+        if self.org or self.image or not self.policy:
+            policies = (self._of_2017(), *policies)
+        return dataclasses.replace(self, org=(), image=(), keys=(), key_bases=(), policy=policies, places=())
+
+    def _of_2017(self) -> Policy:
+        """Give ``org`` and ``image`` as a policy; it names no images, a fault, where the section does not."""
+        images = tuple(f"{full_name(text, organisation=True)}/**" for text in self.org)
+        images += tuple(map(full_name, self.image))
+        paths = [f"{name}[{index}]" for name in ("org", "image") for index in range(len(getattr(self, name)))]
+        places = tuple((f"images[{index}]", self.place(path)) for index, path in enumerate(paths))
+        return self._keyed(Policy(images, where=self.where, places=places))
+
+    def _keyed(self, policy: Policy) -> Policy:
+        """Give a policy with the section's keys, where it has none and needs some."""
+        if policy.keys or policy.type != "signed":
+            return policy
+        places = ((f"keys[{index}]", self.place(f"keys[{index}]")) for index in range(len(self.keys)))
+        return dataclasses.replace(
+            policy, keys=self.keys, base=self.key_bases[0], places=(*policy.places, *places)
+        )
+
+
+def full_name(text: str, *, organisation: bool = False) -> str:
+    """Give an image's name in full, as policies have it, with its tag; or an organisation's.
+
+    The defaults are those of references (``oci/reference.py``), which say no more of a digest than this.
+    """
+    name = text.partition("@")[0]
+    head, slash, tail = name.partition("/")
+    if organisation:
+        return name if "." in head or ":" in head else f"docker.io/{name}"
+    if not slash or not ("." in head or ":" in head or head == "localhost" or head.lower() != head):
+        head, tail = "docker.io", name
+    short = head in ("docker.io", "index.docker.io") and "/" not in tail
+    return f"{head}/{'library/' if short else ''}{tail}"
 
 
 def _moved(path: str, lengths: dict[str, int]) -> str:

@@ -60,24 +60,32 @@ class ImageStage(Stage):
         Raises SignatureError too.
         """
         with self.located(inputs, work) as (origin, top):
-            for requirement in self.trust:
-                self._verify(requirement, origin, top, platform, work)
+            self.check(origin, top, work, platform)
             yield origin, top
 
-    def _verify(
+    def check(
+        self, origin: Origin, top: Descriptor, work: Engine, platform: Platform | None = None
+    ) -> tuple[Descriptor, ...]:
+        """Check that what ``located`` gave is signed as it must be, for ``opened``, which see.
+
+        Gives the outputs of ``VerifySignature``, one for each requirement.
+        """
+        return tuple(self._verified(item, origin, top, platform, work) for item in self.trust)
+
+    def _verified(
         self,
         requirement: Requirement,
         origin: Origin,
         top: Descriptor,
         platform: Platform | None,
         work: Engine,
-    ) -> None:
-        def verify(image: Descriptor) -> None:
+    ) -> Descriptor:
+        def verified(image: Descriptor) -> Descriptor:
             stage = VerifySignature(image.digest, requirement, lambda: self.signatures(work), self.label())
-            work.run(stage, {})
+            return work.run(stage, {}).output
 
         try:
-            verify(top)
+            return verified(top)
         except SignatureError:
             if platform is None:
                 raise
@@ -85,8 +93,7 @@ class ImageStage(Stage):
             if below == top:
                 raise
             with contextlib.suppress(SignatureError):
-                verify(below)
-                return
+                return verified(below)
             raise
 
 

@@ -7,20 +7,28 @@ text, "threshold": number, "keys": [digest of a key's DER form …], "evidence":
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from linuxkit_rules.digest import Digest, canonical_json
+from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.errors import SignatureError
 from linuxkit_rules.oci.signature import Place
 from linuxkit_rules.oci.verify import Requirement, verify
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
+from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
 
 VERIFIED = "application/vnd.linuxkit-rules.verified.v1+json"
 """Media type of the stage's output."""
+
+
+def read_evidence(output: Descriptor, store: Store) -> tuple[Digest, tuple[Descriptor, ...]]:
+    """Give the image that ``VerifySignature`` verified, and what proved it, all in the store."""
+    value = json.loads(store.read(output.digest))
+    return Digest.parse(value["image"]), tuple(Descriptor.from_json(item) for item in value["evidence"])
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ class WholeImage(Stage):
         if self.source is not None:
             return self.source.opened(inputs, work)
         (image,) = inputs["image"]
-        return nullcontext((_StoreOrigin(work.store), image))
+        return nullcontext((StoreOrigin(work.store), image))
 
 
 def read_whole(output: Descriptor, store: Store) -> tuple[Descriptor, tuple[Descriptor, ...]]:
@@ -89,7 +89,7 @@ def read_whole(output: Descriptor, store: Store) -> tuple[Descriptor, tuple[Desc
     return Descriptor.from_json(value["top"]), tuple(Descriptor.from_json(item) for item in value["blobs"])
 
 
-class _StoreOrigin:
+class StoreOrigin:
     """The store as an origin of blobs."""
 
     name = "the store"
