@@ -19,7 +19,6 @@ import hashlib
 import io
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +28,8 @@ from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import DamagedError, StoreError
 from linuxkit_rules.formats.entry import Slice
 from linuxkit_rules.store.locks import Locks
-from linuxkit_rules.store.scratch import Scratch
+from linuxkit_rules.store.promises import Promises, Source
+from linuxkit_rules.store.scratch import Scratch, write_fixed
 from linuxkit_rules.store.usage import Usage, cannot_write
 
 OCTET_STREAM = "application/octet-stream"
@@ -81,12 +81,16 @@ class BlobWriter:
 class Store:
     """Blobs below ``root``: ``root/blobs/sha256/<hex>``.
 
-    ``clock`` gives seconds since 1970, to tell when something was last used.
+    ``clock`` gives seconds since 1970, to tell when something was last used; what ``source`` has promised
+    comes when it is read.
     """
 
-    def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, root: Path, clock: Callable[[], float] = time.time, source: Source | None = None
+    ) -> None:
         self.root = root.absolute()
         self.usage = Usage(self.root, clock)
+        self.promises = Promises(self.root, source, self.usage) if source else None
         self._blobs = self.root / "blobs" / "sha256"
         self._temporary = self.root / "tmp"
         self._scratch = Scratch(self._temporary, clock)
@@ -109,6 +113,10 @@ class Store:
         return (
             self.usage.begun and state.st_size == descriptor.size and self.usage.keeps(path, state.st_mtime)
         )
+
+    def can_have(self, descriptor: Descriptor) -> bool:
+        """Whether the blob is there, as ``has`` says, or is promised."""
+        return self.has(descriptor) or (self.promises is not None and self.promises.holds(descriptor))
 
     def keeps_folder(self, path: Path) -> bool:
         """Whether the folder ``path`` of the store is there; if so, it stays while this process runs."""
@@ -215,6 +223,9 @@ class Store:
 
     def _open(self, digest: Digest) -> io.BufferedReader:
         try:
+            with contextlib.suppress(FileNotFoundError):
+                return self.path(digest).open("rb")
+            self._come(digest)
             return self.path(digest).open("rb")
         except FileNotFoundError:
             message = f"blob {digest} is not in the store"
@@ -223,6 +234,20 @@ class Store:
             raise StoreError(
                 f"blob {digest} cannot be read: {error.strerror}", where=str(self.root)
             ) from error
+
+    def _come(self, digest: Digest) -> None:
+        """Have a promised blob come; where it does not, nothing is promised any more."""
+        if self.promises is None or self.promises.find(digest) is None:
+            return
+        with self.exclusive(f"promise-{digest.hex}"):
+            blob = self.promises.find(digest)
+            if blob is None or self.has(blob):
+                return
+            with self.writer() as writer:
+                if self.promises.source.fetch(blob, writer):
+                    writer.commit(blob.media_type, digest)
+                    return
+            self.promises.drop(digest)
 
     def _is_whole(self, content: Slice) -> bool:
         try:
@@ -269,13 +294,3 @@ class Store:
         except OSError as error:
             raise cannot_write(self.root, error, "make the store") from error
         self.usage.begin()
-
-
-def write_fixed(path: Path, content: bytes) -> None:
-    """Write a small file in one step.  Raises OSError."""
-    part = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -17,12 +17,13 @@ from pathlib import Path
 
 from linuxkit_rules.errors import StoreError
 from linuxkit_rules.store.locks import Locks, held, is_at, lock, remove_free
+from linuxkit_rules.store.promises import PROMISES
 from linuxkit_rules.store.scratch import LEFT, Scratch
 from linuxkit_rules.store.survey import BUILDS, PLACE, PLANS, Survey, Thing, survey
 from linuxkit_rules.store.usage import GC_LOCK, TOOLS, cannot_write, protected_since
 
 NOTES_AGE = 30 * 86400.0
-"""Seconds after which plans, and SCons's notes on images whose folder is not known, are dropped."""
+"""Seconds after which plans, promises, and SCons's notes on images whose folder is not known, are dropped."""
 
 _BATCH = 64
 
@@ -43,7 +44,7 @@ class Doomed:
     blobs: tuple[Thing, ...] = ()
     tools: tuple[Thing, ...] = ()
     notes: tuple[Thing, ...] = ()
-    """Plans, and SCons's notes on images."""
+    """Plans, SCons's notes on images, and promises of a remote cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +138,8 @@ class _Choice:
             self._drop_unnamed(name)
 
     def _drop_unnamed(self, name: str) -> None:
-        blob = self._found.blobs[name]
-        if not self._named[name] and not self._is_safe(blob.used):
+        blob = self._found.blobs.get(name)  # a promised one is not here
+        if blob and not self._named[name] and not self._is_safe(blob.used):
             self._go(self._blobs, blob)
 
     def _go(self, group: list[Thing], thing: Thing) -> None:
@@ -154,7 +155,8 @@ class _Choice:
     def _notes(self) -> tuple[Thing, ...]:
         plans = (item for item in self._found.plans if item.used < self._notes_oldest)
         builds = (item for item in self._found.builds if self._is_orphan(item))
-        return (*plans, *builds)
+        promises = (item for item in self._found.promises if item.used < self._notes_oldest)
+        return (*plans, *builds, *(item for item in promises if not self._is_safe(item.used)))
 
     def _is_orphan(self, notes: Thing) -> bool:
         """Whether the folder of the outputs has gone; where it is not known, whether the notes are old."""
@@ -235,6 +237,7 @@ def _sweep(root: Path, clock: Callable[[], float]) -> None:
     for pattern in (
         f"{TOOLS}/.new-*",
         f"{PLANS}/.*",
+        f"{PROMISES}/*/.*",
         f"{BUILDS}/*/.notes-*",
         ".oci-layout-*",
         ".index.json-*",
