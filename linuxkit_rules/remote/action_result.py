@@ -60,7 +60,7 @@ def decode(data: bytes) -> Result:
     except DecodeError:
         raise FormatError("is no ActionResult") from None
     files = {file.path: file for file in message.output_files}
-    names = [OUTPUT, *(f"{REFERS}{number}" for number in range(len(files) - 1))]
+    names = [OUTPUT, *(f"{REFERS}{number}" for number in range(len(message.output_files) - 1))]
     if sorted(names) != sorted(files):
         raise FormatError("is an ActionResult with other files than a result has")
     output, *refers = (_descriptor(files[name]) for name in names)
