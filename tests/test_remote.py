@@ -3,28 +3,36 @@
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from linuxkit_rules.digest import Digest
-from linuxkit_rules.errors import DamagedError, UsageError
+from linuxkit_rules.errors import DamagedError, SignatureError, UsageError
 from linuxkit_rules.oci.credentials import DockerConfig
 from linuxkit_rules.oci.verify import Requirement
 from linuxkit_rules.remote.action_result import decode
 from linuxkit_rules.stages.image import PullImage
+from linuxkit_rules.stages.stage import key
 from linuxkit_rules.stages.verify import VerifySignature
 from linuxkit_rules.store.gc import Policy, collect
+from linuxkit_rules.store.memory import Result
 from linuxkit_rules.store.verify import verify
 from tests.builds import SUFFIXES
 from tests.caching import machine
+from tests.images import Blobs, tar
 from tests.project import Project
 from tests.servers.certificates import Authority
 from tests.servers.dav import DavServer, dav_server
+from tests.servers.processes import serving
+from tests.servers.registry import push
+from tests.signing import signer
 
 OUTPUTS = tuple(f"out/tiny{suffix}" for suffix in SUFFIXES)
 
@@ -225,11 +233,32 @@ def test_gc_and_verify_know_promises(dav: DavServer, tmp_path: Path) -> None:
 
 def test_what_is_not_the_same_everywhere_is_not_shared() -> None:
     digest = Digest("0" * 64)
-    requirement = Requirement("docker.io/library/a", (), 1)
+    requirement = Requirement((), 1, "docker.io/library/a")
     assert not VerifySignature(digest, requirement, lambda: None).is_shared()  # type: ignore[arg-type, return-value]
     assert not PullImage("docker.io/library/a:1", "amd64").is_shared()
     assert PullImage(f"docker.io/library/a@{digest}", "amd64").is_shared()
     assert not PullImage(f"docker.io/library/a@{digest}", "amd64", trust=(requirement,)).is_shared()
+
+
+def test_no_cache_says_that_an_image_is_signed(dav: DavServer, registry: str, tmp_path: Path) -> None:
+    """Not even one that has been told so, under the very keys that are looked for."""
+    blobs = Blobs()
+    top, name = blobs.image([tar(a=b"1")]), f"{registry}/team/unsigned"
+    push(registry, blobs, top, "team/unsigned", "1")
+    wanted = Requirement((signer().key,), 1, name)
+    pulled = PullImage(f"{name}@{top.digest}", "amd64", trust=(wanted,))
+    verified = VerifySignature(top.digest, wanted, lambda: pulled.signatures(two.engine))
+    liar, two = machine(tmp_path / "1", dav.url), machine(tmp_path / "2", dav.url)
+    assert liar.engine.uploads
+    for stage in (pulled, verified):
+        liar.engine.uploads.add(key(stage, {}), Result(liar.store.put(b"{}")))
+    liar.finish()
+    assert len(dav.files("ac")) == 2
+    dav.asked()
+    for stage in (pulled, verified):
+        with pytest.raises(SignatureError):
+            two.engine.run(stage, {})
+    assert dav.asked() == []
 
 
 def sharing(root: Path, dav: DavServer, **more: str) -> tuple[Project, dict[str, str]]:
@@ -368,3 +397,40 @@ def test_moby_build_and_a_build_that_fails_finish_what_they_send(dav: DavServer,
     environment = {**os.environ, **project.environment(), **variables}
     subprocess.run(command, cwd=project.root, env=environment, check=True, stdout=subprocess.DEVNULL)
     assert len(dav.files("ac")) > entries
+
+
+def test_interrupt_gives_up_what_is_being_sent(tmp_path: Path) -> None:
+    held = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def do_HEAD(self) -> None:
+            held.wait(600)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    project = Project.make(tmp_path)
+    with serving(Handler) as server:
+        environment = {
+            **project.environment(),
+            "LINUXKIT_REMOTE_CACHE": f"http://127.0.0.1:{server.server_port}",
+            "LINUXKIT_REMOTE_CACHE_MODE": "rw",
+            "LINUXKIT_REMOTE_CACHE_TIMEOUT": "600",
+        }
+        command = [sys.executable, "-m", "SCons", "-Q"]
+        with subprocess.Popen(
+            command, cwd=project.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as process:
+            assert process.stdout
+            for line in process.stdout:
+                if line.startswith(b"sending "):
+                    process.send_signal(signal.SIGINT)
+                    break
+            rest = process.stdout.read()
+        held.set()
+    assert b"results were not sent to the remote cache" in rest
+    assert b"Traceback" not in rest
+    assert (project.root / OUTPUTS[0]).exists()

@@ -37,6 +37,8 @@ MEDIA_TYPE = "linuxkit-rules.media-type"
 EMPTY = "application/vnd.oci.empty.v1+json"
 EMPTY_DATA = b"{}"
 
+_LOGINS = 2
+
 
 class ArtefactCache:
     """The cache in a repository, with the accounts that pulling images from it would use."""
@@ -119,13 +121,17 @@ class ArtefactCache:
     def _send(
         self, method: str, url: str, body: bytes | BinaryIO | None = None, media_type: str = OCTET_STREAM
     ) -> requests.Response:
-        """Ask once, or again with a login where the registry wants one."""
+        """Ask once, or again with a login where the registry wants one.
+
+        Twice, as another thread's login may be for pulling alone.
+        """
         header = self._sender.header()
-        answer = self._once(method, url, body, media_type, header)
-        if answer.status_code != 401 or origin(url) != origin(self._place.base):
-            return answer
-        drop(answer)
-        header = self._sender.renew(header, answer.headers.get("WWW-Authenticate", ""))
+        for _ in range(_LOGINS):
+            answer = self._once(method, url, body, media_type, header)
+            if answer.status_code != 401 or origin(url) != origin(self._place.base):
+                return answer
+            drop(answer)
+            header = self._sender.renew(header, answer.headers.get("WWW-Authenticate", ""))
         return self._once(method, url, body, media_type, header)
 
     def _once(

@@ -182,9 +182,9 @@ def _finish(uploads: Uploads, display: Display) -> None:
     """Wait until all is sent; an interrupt ends that."""
     if not (waiting := uploads.waiting):
         return
-    if SCons.Action.print_actions:
-        display.line(f"sending {waiting} results to the remote cache")
     try:
+        if SCons.Action.print_actions:
+            display.line(f"sending {waiting} results to the remote cache")
         left = uploads.finish(UPLOAD_SECONDS)
     except KeyboardInterrupt:
         left = uploads.drop()

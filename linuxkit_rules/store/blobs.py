@@ -118,6 +118,16 @@ class Store:
         """Whether the blob is there, as ``has`` says, or is promised."""
         return self.has(descriptor) or (self.promises is not None and self.promises.holds(descriptor))
 
+    def size(self, digest: Digest) -> int:
+        """Give the size of a blob that is here or promised; raise DamagedError where it is neither."""
+        try:
+            return self.path(digest).stat().st_size
+        except OSError:
+            promised = self.promises.find(digest) if self.promises else None
+            if promised is None:
+                raise self._missing(digest) from None
+            return promised.size
+
     def keeps_folder(self, path: Path) -> bool:
         """Whether the folder ``path`` of the store is there; if so, it stays while this process runs."""
         self.usage.begin()
@@ -126,6 +136,20 @@ class Store:
         except OSError:
             return False
         return self.usage.begun and self.usage.keeps(path, used)
+
+    def come(self, digest: Digest) -> None:
+        """Have a promised blob come, as reading it does; where it does not, it is promised no more."""
+        if self.promises is None or self.promises.find(digest) is None:
+            return
+        with self.exclusive(f"promise-{digest.hex}"):
+            blob = self.promises.find(digest)
+            if blob is None or self.has(blob):
+                return
+            with self.writer() as writer:
+                if self.promises.source.fetch(blob, writer):
+                    writer.commit(blob.media_type, digest)
+                    return
+            self.promises.drop(digest)
 
     def open(self, digest: Digest) -> BinaryIO:
         """Open the blob for reading, verified; raise DamagedError where it is missing or has rotted."""
@@ -225,34 +249,23 @@ class Store:
         try:
             with contextlib.suppress(FileNotFoundError):
                 return self.path(digest).open("rb")
-            self._come(digest)
+            self.come(digest)
             return self.path(digest).open("rb")
         except FileNotFoundError:
-            message = f"blob {digest} is not in the store"
-            raise DamagedError(message, digest=str(digest), where=str(self.root)) from None
+            raise self._missing(digest) from None
         except OSError as error:
             raise StoreError(
                 f"blob {digest} cannot be read: {error.strerror}", where=str(self.root)
             ) from error
 
-    def _come(self, digest: Digest) -> None:
-        """Have a promised blob come; where it does not, nothing is promised any more."""
-        if self.promises is None or self.promises.find(digest) is None:
-            return
-        with self.exclusive(f"promise-{digest.hex}"):
-            blob = self.promises.find(digest)
-            if blob is None or self.has(blob):
-                return
-            with self.writer() as writer:
-                if self.promises.source.fetch(blob, writer):
-                    writer.commit(blob.media_type, digest)
-                    return
-            self.promises.drop(digest)
+    def _missing(self, digest: Digest) -> DamagedError:
+        message = f"blob {digest} is not in the store"
+        return DamagedError(message, digest=str(digest), where=str(self.root))
 
     def _is_whole(self, content: Slice) -> bool:
         try:
-            return (content.offset, content.size) == (0, self.path(content.digest).stat().st_size)
-        except OSError:
+            return (content.offset, content.size) == (0, self.size(content.digest))
+        except DamagedError:
             return False  # opening it says why
 
     def _check(self, digest: Digest, found: str) -> None:
