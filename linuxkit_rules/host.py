@@ -99,7 +99,7 @@ def access(
 
 
 def remote_cache(
-    variables: Mapping[str, str], warn: Callable[[str], None], environment: Mapping[str, str] = os.environ
+    variables: Mapping[str, str], watch: Callable[[], Progress], environment: Mapping[str, str] = os.environ
 ) -> RemoteCache | None:
     """Give the remote cache that ``LINUXKIT_REMOTE_CACHE`` names, None where nothing may be asked.
 
@@ -120,7 +120,7 @@ def remote_cache(
         seconds = variables.get("LINUXKIT_REMOTE_CACHE_TIMEOUT", "")
         return connected(url, _network(variables, environment), credentials, token, seconds)
 
-    return RemoteCache(place_of(url), connect, warn)
+    return RemoteCache(place_of(url), connect, watch)
 
 
 def may_upload(variables: Mapping[str, str]) -> bool:

@@ -1,5 +1,6 @@
 """Machines that share a remote cache: stores of their own, and a stage that counts its runs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -7,6 +8,7 @@ from typing import Any, ClassVar
 from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.errors import DamagedError
 from linuxkit_rules.oci.credentials import Anonymous, Credentials
+from linuxkit_rules.oci.progress import Progress
 from linuxkit_rules.oci.transport import Network
 from linuxkit_rules.remote.cache import RemoteCache, place_of
 from linuxkit_rules.remote.connect import connected
@@ -14,6 +16,7 @@ from linuxkit_rules.remote.uploads import Uploads
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
+from tests.servers.pulling import Warnings
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,17 @@ def machine(
     token: str = "",
     credentials: Credentials | None = None,
     seconds: float = 60,
+    clock: Callable[[], float] = lambda: 0.0,
+    watch: Progress | None = None,
     **network: Any,
 ) -> Machine:
     """A machine with its store in ``folder`` that uses the cache at ``url``; what is else goes to Network."""
-    warnings: list[str] = []
+    watching = Warnings()
     cache = RemoteCache(
         place_of(url),
         lambda: connected(url, Network(**network), credentials or Anonymous(), token, str(seconds)),
-        warnings.append,
+        lambda: watch or watching,
+        clock,
     )
     store = Store(folder / "store", source=cache)
     events: list[str] = []
@@ -88,4 +94,4 @@ def machine(
         remote=cache,
         uploads=Uploads(cache, store) if write else None,
     )
-    return Machine(engine, cache, events, warnings)
+    return Machine(engine, cache, events, watching.texts)

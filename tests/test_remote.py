@@ -18,6 +18,7 @@ from linuxkit_rules.errors import DamagedError, SignatureError, UsageError
 from linuxkit_rules.oci.credentials import DockerConfig
 from linuxkit_rules.oci.verify import Requirement
 from linuxkit_rules.remote.action_result import decode
+from linuxkit_rules.scons.progress import Display
 from linuxkit_rules.stages.image import PullImage
 from linuxkit_rules.stages.stage import key
 from linuxkit_rules.stages.verify import VerifySignature
@@ -79,6 +80,17 @@ def test_what_came_is_known_to_the_store_like_what_was_made(dav: DavServer, tmp_
     dav.asked()
     assert machine(tmp_path / "2", dav.url).read(b"a") == b"A"
     assert dav.asked() == []
+
+
+def test_large_blobs_are_seen_coming(
+    dav: DavServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = machine(tmp_path / "1", dav.url), machine(tmp_path / "2", dav.url, watch=Display())
+    one.shout(b"a", times=2_000_000)
+    one.finish()
+    assert two.read(b"a", times=2_000_000) == b"A" * 2_000_000
+    name = Digest.of(b"A" * 2_000_000).hex[:12]
+    assert capsys.readouterr().out == f"  fetched {dav.url} {name} (2.0 MB)\n"
 
 
 def test_promise_belongs_to_the_cache_that_gave_it(dav: DavServer, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Remote caches that are down, slow, or lie: the build is the same, and soon asks them no more."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -66,6 +67,16 @@ def test_silent_server_costs_a_build_one_time_out(tmp_path: Path) -> None:
 
 
 ENTRY = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
+
+
+def test_slow_answers_are_waited_for_so_long_in_all(dav: DavServer, tmp_path: Path) -> None:
+    ticks = itertools.count(step=3)
+    one = machine(tmp_path, dav.url, write=False, clock=lambda: float(next(ticks)))
+    for text in TEXTS:
+        one.read(text)
+    (warning,) = one.warnings
+    assert "is slow: steps have waited 12 seconds for it: it is left alone" in warning
+    assert len(dav.asked()) == 4
 
 
 def test_server_that_falls_silent_in_an_answer(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from linuxkit_rules.digest import Descriptor, Digest
-from linuxkit_rules.errors import StoreError
+from linuxkit_rules.errors import LinuxKitError
 from linuxkit_rules.remote.cache import RemoteCache
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
@@ -36,7 +36,6 @@ class Uploads:
         self._changed = threading.Condition()
         self._known: set[Digest] = set()
         self._being_sent: set[Digest] = set()
-        self.sent = 0
 
     def add(self, key: str, result: Result) -> None:
         """Have a result sent, some time before ``finish`` ends."""
@@ -78,22 +77,24 @@ class Uploads:
                 self._changed.wait_for(lambda: self._queue)
                 key, result = self._queue.popleft()
                 self._busy += 1
-            sent = self._send(key, result)
-            with self._changed:
-                self._busy -= 1
-                self.sent += sent
-                self._changed.notify_all()
+            try:
+                self._send(key, result)
+            except (LinuxKitError, OSError):
+                pass  # the store's own fault, which the build meets too
+            finally:
+                with self._changed:
+                    self._busy -= 1
+                    self._changed.notify_all()
 
-    def _send(self, key: str, result: Result) -> bool:
-        """Send one result; whether the cache has it then."""
-        if not all(self._send_blob(blob) for blob in dict.fromkeys(result.blobs)):
-            return False
+    def _send(self, key: str, result: Result) -> None:
+        """Send one result, if the cache has all its blobs or gets them."""
 
         def put(backend: Backend) -> bool:
             backend.put_result(key, result)
             return True
 
-        return self._ask(put)
+        if all(self._send_blob(blob) for blob in dict.fromkeys(result.blobs)):
+            self._ask(put)
 
     def _send_blob(self, blob: Descriptor) -> bool:
         """Have the cache have ``blob``, which no other thread sends meanwhile; whether it has."""
@@ -117,16 +118,13 @@ class Uploads:
         """Send the blob, verified; no where it has gone from the store, or is only promised by the cache."""
         if not self._store.has(blob):
             return False
-        try:
-            with self._store.open(blob.digest) as file:
+        with self._store.open(blob.digest) as file:
 
-                def put(backend: Backend) -> bool:
-                    backend.put(blob, file)
-                    return True
+            def put(backend: Backend) -> bool:
+                backend.put(blob, file)
+                return True
 
-                return self._ask(put)
-        except StoreError:
-            return False
+            return self._ask(put)
 
     def _ask(self, action: Callable[[Backend], bool]) -> bool:
         return self._cache.takes and self._cache.ask(action, False)

@@ -124,7 +124,7 @@ class Site:
     """Where things are: the ``store``; the ``limits`` of images; the ``engine``, made when it has to run."""
 
     def __init__(self, root: Path, trace: str, fetching: Mapping[str, str], limits: Limits) -> None:
-        self.remote = remote_cache(fetching, lambda text: self.engine.access.progress.warn(text))
+        self.remote = remote_cache(fetching, lambda: self.engine.access.progress)
         self.store = Store(root, source=self.remote)
         self.limits = limits
         self._fetching = fetching
