@@ -139,7 +139,7 @@ class Store:
 
     def come(self, digest: Digest) -> None:
         """Have a promised blob come, as reading it does; where it does not, it is promised no more."""
-        if self.promises is None or self.promises.find(digest) is None:
+        if self.promises is None or self.path(digest).exists() or self.promises.find(digest) is None:
             return
         with self.exclusive(f"promise-{digest.hex}"):
             blob = self.promises.find(digest)
