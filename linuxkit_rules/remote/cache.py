@@ -96,6 +96,10 @@ class RemoteCache:
             self._lost.add(blob.digest)
         return came
 
+    def has_failed(self, digest: Digest) -> bool:
+        """Whether a blob was asked for in vain."""
+        return digest in self._lost
+
     def ask(self, action: Callable[[Backend], T], otherwise: T) -> T:
         """Give what ``action`` gives, or ``otherwise`` where the cache has it not or is left alone.
 

@@ -32,6 +32,7 @@ class Uploads:
         self._store = store
         self._queue: deque[tuple[str, Result]] = deque()
         self._busy = 0
+        self._unsent = 0
         self._threads: list[threading.Thread] = []
         self._changed = threading.Condition()
         self._known: set[Digest] = set()
@@ -40,7 +41,10 @@ class Uploads:
     def add(self, key: str, result: Result) -> None:
         """Have a result sent, some time before ``finish`` ends."""
         with self._changed:
-            if not self._cache.takes or len(self._queue) >= QUEUE:
+            if not self._cache.takes:
+                return
+            if len(self._queue) >= QUEUE:
+                self._unsent += 1
                 return
             self._queue.append((key, result))
             if len(self._threads) < WORKERS:
@@ -67,9 +71,9 @@ class Uploads:
             return self._drop()
 
     def _drop(self) -> int:
-        left = len(self._queue) + self._busy
+        self._unsent += len(self._queue)
         self._queue.clear()
-        return left
+        return self._unsent + self._busy
 
     def _work(self) -> None:
         while True:
@@ -105,7 +109,7 @@ class Uploads:
             self._being_sent.add(blob.digest)
         there = False
         try:
-            there = self._ask(lambda backend: backend.has(blob)) or self._put(blob)
+            there = self._is_there(blob) or self._put(blob)
             return there
         finally:
             with self._changed:
@@ -113,6 +117,10 @@ class Uploads:
                 if there:
                     self._known.add(blob.digest)
                 self._changed.notify_all()
+
+    def _is_there(self, blob: Descriptor) -> bool:
+        """Whether the cache has the blob; one that it had and did not give whole is sent anew."""
+        return not self._cache.has_failed(blob.digest) and self._ask(lambda backend: backend.has(blob))
 
     def _put(self, blob: Descriptor) -> bool:
         """Send the blob, verified; no where it has gone from the store, or is only promised by the cache."""

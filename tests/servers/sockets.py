@@ -17,8 +17,8 @@ class Counting:
 
 
 @contextlib.contextmanager
-def answering(*answers: bytes) -> Iterator[Counting]:
-    """Answer the first request of each connection with the next of ``answers`` and close it.
+def answering(*answers: bytes, close: bool = True) -> Iterator[Counting]:
+    """Answer the first request of each connection with the next of ``answers``, and ``close`` it.
 
     Once there are none left, connections are kept open and nothing is said.
     """
@@ -36,7 +36,8 @@ def answering(*answers: bytes) -> Iterator[Counting]:
                 if left:
                     server.requests.append(connection.recv(1 << 16))
                     connection.sendall(left.pop(0))
-                    connection.close()
+                    if close:
+                        connection.close()
 
         thread = threading.Thread(target=serve)
         thread.start()
