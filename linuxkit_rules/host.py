@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,8 @@ from linuxkit_rules.errors import UsageError
 if TYPE_CHECKING:
     from linuxkit_rules.oci.progress import Progress
     from linuxkit_rules.oci.transport import Network
+    from linuxkit_rules.remote.backend import Backend
+    from linuxkit_rules.remote.cache import RemoteCache
     from linuxkit_rules.stages.access import Access
     from linuxkit_rules.stages.stage import Engine
 
@@ -94,6 +96,42 @@ def access(
         credentials=DockerConfig(account_files(environment), environment),
         progress=progress or Silent(),
     )
+
+
+def remote_cache(
+    variables: Mapping[str, str], watch: Callable[[], Progress], environment: Mapping[str, str] = os.environ
+) -> RemoteCache | None:
+    """Give the remote cache that ``LINUXKIT_REMOTE_CACHE`` names, None where nothing may be asked.
+
+    Whether the URL means something is seen when the cache is asked first; then UsageError is raised.
+    """
+    from linuxkit_rules.remote.cache import RemoteCache, place_of
+
+    url = variables.get("LINUXKIT_REMOTE_CACHE", "")
+    if not url or variables.get("LINUXKIT_OFFLINE", "") not in ("", "0"):
+        return None
+
+    def connect() -> Backend:
+        from linuxkit_rules.oci.credentials import DockerConfig
+        from linuxkit_rules.remote.connect import connected
+
+        credentials = DockerConfig(account_files(environment), environment)
+        token = environment.get("LINUXKIT_REMOTE_CACHE_TOKEN", "")
+        seconds = variables.get("LINUXKIT_REMOTE_CACHE_TIMEOUT", "")
+        return connected(url, _network(variables, environment), credentials, token, seconds)
+
+    return RemoteCache(place_of(url), connect, watch)
+
+
+def may_upload(variables: Mapping[str, str]) -> bool:
+    """Whether the remote cache gets what is run here: ``LINUXKIT_REMOTE_CACHE_MODE`` is ``rw``.
+
+    Raises UsageError where it is neither that nor ``ro``.
+    """
+    mode = variables.get("LINUXKIT_REMOTE_CACHE_MODE", "") or "ro"
+    if mode not in ("ro", "rw"):
+        raise UsageError(f"LINUXKIT_REMOTE_CACHE_MODE={mode!r} is unknown", hint="ro or rw")
+    return mode == "rw"
 
 
 def account_files(environment: Mapping[str, str] = os.environ) -> tuple[Path, ...]:

@@ -20,6 +20,7 @@ ROOMS = [
     "spec",
     "oci",
     "debian",
+    "remote",
     "stages",
     "host",
     "plan",

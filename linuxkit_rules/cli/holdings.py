@@ -77,7 +77,7 @@ def holdings(found: Survey, root: Path) -> Holdings:
         groups.setdefault(purposes.get(name, UNUSED), []).append(blob)
     groups["memory of steps"] = [item.file for item in found.entries]
     groups["tools, unpacked"] = list(found.tools)
-    groups["plans and notes"] = [*found.plans, *found.builds]
+    groups["plans and notes"] = [*found.plans, *found.builds, *found.promises]
     kinds = [_holding(name, things) for name, things in groups.items() if things]
     images = [_image(found, name, blobs) for name, blobs in _images(found)]
     return Holdings(

@@ -130,7 +130,7 @@ class Login:
             raise NetworkError("the registry wants a login of an unknown kind", where=self._where)
         if account is None or not account.user or account.identity_token:
             raise self._needs_login("the registry wants a login")
-        header = _basic(account)
+        header = basic(account)
         if refused == header:
             raise self._needs_login("the registry refuses the login")
         return Token(header, float("inf"))
@@ -171,7 +171,7 @@ class Login:
         else:
             joint = "&" if urlsplit(realm).query else "?"
             url = f"{realm}{joint}{urlencode(query)}"
-            answer, _ = transport.follow(url, _JSON, _basic(account) if account else "", sender)
+            answer, _ = transport.follow(url, _JSON, basic(account) if account else "", sender)
         if answer.status_code != 200:
             self._fail(answer, realm, account)
         with answer:
@@ -192,7 +192,8 @@ class Login:
         return ImageError(message, where=self._where, hint=f"docker login {self.domain}")
 
 
-def _basic(account: Credential) -> str:
+def basic(account: Credential) -> str:
+    """Give the header Authorization for an account (RFC 7617)."""
     return "Basic " + base64.b64encode(f"{account.user}:{account.password}".encode()).decode()
 
 

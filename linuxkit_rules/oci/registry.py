@@ -70,7 +70,9 @@ class Registry:
         self._credentials = credentials or Anonymous()
         self._progress = progress or Silent()
         self._endpoints = endpoints or {}
-        address = self._endpoints.get(reference.domain) or self._address()
+        address = self._endpoints.get(reference.domain) or address_of(
+            reference.domain, self._clients.transport.network
+        )
         self._home = self._place(address, reference.domain)
         self.base = self._home.base
         self._mirrors = tuple(
@@ -229,13 +231,6 @@ class Registry:
             raise ImageError("the list of referrers is no index", where=self.name)
         return index.members
 
-    def _address(self) -> str:
-        domain = self._reference.domain
-        if domain == DEFAULT_DOMAIN:
-            return _DEFAULT_ADDRESS
-        plain = self._clients.transport.network.may_be_plain(domain)
-        return f"{'http' if plain else 'https'}://{domain}"
-
     def _place(self, address: str, domain: str, mirror: str = "") -> Place:
         base = f"{address.rstrip('/')}/v2/{self._reference.path}/"
         login = Login(
@@ -248,3 +243,10 @@ class Registry:
             credentials=self._credentials,
         )
         return Place(base, str(self._reference), self._clients.transport, login, mirror)
+
+
+def address_of(domain: str, network: Network) -> str:
+    """Give the URL under which a registry answers, without a slash at the end."""
+    if domain == DEFAULT_DOMAIN:
+        return _DEFAULT_ADDRESS
+    return f"{'http' if network.may_be_plain(domain) else 'https'}://{domain}"

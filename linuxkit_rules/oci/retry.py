@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -34,12 +35,20 @@ class PassingError(NetworkError):
         self.wait = wait
 
 
+class SilentError(PassingError):
+    """A server lets the time pass without an answer, or hardly sends anything."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pauses:
     """How pauses are made: ``sleep`` takes seconds, ``jitter`` gives a number from 0 to 1."""
 
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = random.random
+
+
+NO_PATIENCE = Pauses(jitter=lambda: math.inf)
+"""Pauses longer than anything is waited for: nothing is tried twice."""
 
 
 class Patience:

@@ -16,13 +16,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 from linuxkit_rules.errors import NetworkError, one_line
 from linuxkit_rules.oci.addresses import Kind, less_trusted, literal, may_send
 from linuxkit_rules.oci.dial import Dialer, Proxies, adapter, dial, refused
-from linuxkit_rules.oci.retry import ATTEMPTS, PassingError, Patience, Pauses
+from linuxkit_rules.oci.retry import ATTEMPTS, PassingError, Patience, Pauses, SilentError
 
 if TYPE_CHECKING:
     import requests
@@ -93,9 +93,15 @@ class Transport:
                 patience.pause(error)
 
     def follow(
-        self, url: str, headers: Mapping[str, str], authorization: str = "", sender: Kind | None = None
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        authorization: str = "",
+        sender: Kind | None = None,
+        *,
+        method: str = "GET",
     ) -> tuple[requests.Response, bool]:
-        """GET with redirects; give the answer, and whether it is from the origin that was asked.
+        """GET (or HEAD) with redirects; give the answer, and whether it is from the origin that was asked.
 
         ``sender`` is the kind of the server that named ``url``, None where the user did.  Raises NetworkError
         where a redirect is refused, and PassingError where a server cannot be reached now.
@@ -104,7 +110,7 @@ class Transport:
         for _ in range(REDIRECTS + 1):
             at_home = at_home and origin(url) == home
             sent = {**headers, "Authorization": authorization} if authorization and at_home else headers
-            answer = self.send("GET", url, sent, sender)
+            answer = self.send(method, url, sent, sender)
             target = answer.headers.get("Location")
             if answer.status_code not in _MOVED or not target:
                 return answer, at_home
@@ -119,9 +125,12 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         sender: Kind | None = None,
-        form: Mapping[str, str] | None = None,
+        body: Mapping[str, str] | bytes | BinaryIO | None = None,
     ) -> requests.Response:
-        """Ask once, following nothing; the answer's body is yet to be read.  Raises as ``follow`` does."""
+        """Ask once, following nothing; the answer's body is yet to be read.  Raises as ``follow`` does.
+
+        The request's ``body`` is a form, bytes, or a file, which is read from where it stands.
+        """
         import requests
 
         proxy = self.network.proxies.of(url)
@@ -131,7 +140,7 @@ class Transport:
                 method,
                 url,
                 headers={"Accept-Encoding": "identity", **headers},
-                data=form,
+                data=body,
                 stream=True,
                 allow_redirects=False,
                 timeout=(self.network.connect_seconds, self.network.read_seconds),
@@ -146,21 +155,22 @@ class Transport:
         Raises PassingError where the connection breaks, or hardly anything comes for a while.
         """
         from urllib3.exceptions import HTTPError
+        from urllib3.exceptions import TimeoutError as TimeOut
 
         since, came = self.network.clock(), 0
         while True:
             try:
                 data = answer.raw.read1(_BLOCK, decode_content=False)
             except (HTTPError, http.client.HTTPException, OSError, ValueError) as error:
-                message = f"the connection to {shown(answer.url)} broke: {reason(error)}"
-                raise PassingError(message) from None
+                kind = SilentError if isinstance(error, (TimeOut, TimeoutError)) else PassingError
+                raise kind(f"the connection to {shown(answer.url)} broke: {reason(error)}") from None
             if not data:
                 return
             yield data
             came += len(data)
             if (now := self.network.clock()) - since >= self.network.read_seconds:
                 if came < _SLOWEST * (now - since):
-                    raise PassingError(f"{shown(answer.url)} sends only {came} bytes in {now - since:.0f} s")
+                    raise SilentError(f"{shown(answer.url)} sends only {came} bytes in {now - since:.0f} s")
                 since, came = now, 0
 
     def body(self, answer: requests.Response, limit: int) -> bytes:
@@ -260,7 +270,9 @@ def _unreachable(error: Exception, url: str) -> NetworkError:
     for sign, hint in _TLS_FAULTS.items():
         if sign in text:
             return NetworkError(message, hint=hint)
-    if isinstance(error, (requests.ConnectionError, requests.Timeout)):
+    if isinstance(error, requests.Timeout) or isinstance(_innermost(error), TimeoutError):
+        return SilentError(message)
+    if isinstance(error, requests.ConnectionError):
         return PassingError(message)
     return NetworkError(message)
 
@@ -290,13 +302,16 @@ def shown(url: str) -> str:
 
 def reason(error: BaseException) -> str:
     """Give the innermost cause of a chain of network errors, in its own words."""
+    cause = _innermost(error)
+    text = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    return one_line(text.rpartition(": ")[2] if "object at 0x" in text else text)
+
+
+def _innermost(error: BaseException) -> BaseException:
     inner = getattr(error, "reason", None)
     if not isinstance(inner, BaseException):
         inner = next((item for item in error.args if isinstance(item, BaseException)), None)
-    if inner is not None and inner is not error:
-        return reason(inner)
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return one_line(text.rpartition(": ")[2] if "object at 0x" in text else text)
+    return error if inner is None or inner is error else _innermost(inner)
 
 
 def _place(url: str) -> tuple[str, int]:

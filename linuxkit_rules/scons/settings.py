@@ -5,6 +5,7 @@ Each variable may also come from the environment; one set in the SConstruct wins
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import functools
 import json
@@ -18,12 +19,21 @@ import SCons.Action
 
 from linuxkit_rules.errors import FormatError, UsageError
 from linuxkit_rules.formats.limits import Limits
-from linuxkit_rules.host import access, checked_arch, is_locked, is_set, store_root
+from linuxkit_rules.host import (
+    access,
+    checked_arch,
+    is_locked,
+    is_set,
+    may_upload,
+    remote_cache,
+    store_root,
+)
 from linuxkit_rules.store.blobs import Store
 
 if TYPE_CHECKING:
     from linuxkit_rules.formats.compression import Compression
     from linuxkit_rules.plan.settings import Settings
+    from linuxkit_rules.remote.uploads import Uploads
     from linuxkit_rules.scons.progress import Display
     from linuxkit_rules.stages.stage import Engine, Event
 
@@ -45,6 +55,9 @@ DEFAULTS: dict[str, str] = {
     "LINUXKIT_IMAGE_LOCK": "",
     "LINUXKIT_LOCKED": "",
     "LINUXKIT_VENDOR": "",
+    "LINUXKIT_REMOTE_CACHE": "",
+    "LINUXKIT_REMOTE_CACHE_MODE": "ro",
+    "LINUXKIT_REMOTE_CACHE_TIMEOUT": "5",
     "LINUXKIT_LIMITS": "",
     "LINUXKIT_STATE": "",
     "LINUXKIT_TRACE": "",
@@ -57,7 +70,16 @@ _FETCHING = (
     "LINUXKIT_PLAIN_HTTP",
     "LINUXKIT_MIRRORS",
     "LINUXKIT_CA_FILES",
+    "LINUXKIT_REMOTE_CACHE",
+    "LINUXKIT_REMOTE_CACHE_MODE",
+    "LINUXKIT_REMOTE_CACHE_TIMEOUT",
 )
+
+UPLOAD_SECONDS = 300.0
+"""How long the end of a build waits for what is being sent to the remote cache."""
+
+
+_FROM = {"run": "", "hit": " (from the store)", "remote": " (from the remote cache)"}
 
 
 def set_defaults(env: Any) -> None:
@@ -112,7 +134,8 @@ class Site:
     """Where things are: the ``store``; the ``limits`` of images; the ``engine``, made when it has to run."""
 
     def __init__(self, root: Path, trace: str, fetching: Mapping[str, str], limits: Limits) -> None:
-        self.store = Store(root)
+        self.remote = remote_cache(fetching, lambda: self.engine.access.progress)
+        self.store = Store(root, source=self.remote)
         self.limits = limits
         self._fetching = fetching
         self._trace = Path(trace) if trace else None
@@ -129,8 +152,25 @@ class Site:
             if self._engine is None:
                 display = Display(quiet=not SCons.Action.print_actions)
                 fetching = access(self._fetching, progress=display)
-                self._engine = Engine(self.store, _reporter(self._trace, display), fetching, self.limits)
+                self._engine = Engine(
+                    self.store,
+                    _reporter(self._trace, display),
+                    fetching,
+                    self.limits,
+                    self.remote,
+                    self._uploads(display),
+                )
             return self._engine
+
+    def _uploads(self, display: Display) -> Uploads | None:
+        """Give what sends results to the remote cache, which is finished before the program ends."""
+        from linuxkit_rules.remote.uploads import Uploads
+
+        if self.remote is None or not may_upload(self._fetching):
+            return None
+        uploads = Uploads(self.remote, self.store)
+        atexit.register(_finish, uploads, display)
+        return uploads
 
 
 def site_of(env: Any) -> Site:
@@ -153,6 +193,20 @@ def _site(root: Path, trace: str, fetching: tuple[tuple[str, str], ...], limits:
     return Site(root, trace, dict(fetching), limits)
 
 
+def _finish(uploads: Uploads, display: Display) -> None:
+    """Wait until all is sent; an interrupt ends that."""
+    if not (waiting := uploads.waiting):
+        return
+    try:
+        if SCons.Action.print_actions:
+            display.line(f"sending {waiting} results to the remote cache")
+        left = uploads.finish(UPLOAD_SECONDS)
+    except KeyboardInterrupt:
+        left = uploads.drop()
+    if left:
+        display.warn(f"{left} results were not sent to the remote cache")
+
+
 def _reporter(trace: Path | None, display: Display) -> Callable[[Event], None]:
     """Give what prints the steps on ``display``; the file ``trace`` gets all of them, as lines of JSON."""
     lock = threading.Lock()
@@ -160,8 +214,7 @@ def _reporter(trace: Path | None, display: Display) -> Callable[[Event], None]:
     def report(event: Event) -> None:
         with lock:
             if SCons.Action.print_actions and (event.how == "run" or event.depth == 0):
-                word = event.stage if event.how == "run" else f"{event.stage} (from the store)"
-                display.line("  " * event.depth + f"{word} {event.label}".rstrip())
+                display.line("  " * event.depth + f"{event.stage}{_FROM[event.how]} {event.label}".rstrip())
             if trace is not None:
                 with trace.open("a") as file:
                     file.write(json.dumps(dataclasses.asdict(event)) + "\n")

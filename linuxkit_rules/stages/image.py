@@ -39,6 +39,10 @@ class ImageStage(Stage):
 
     trust: tuple[Requirement, ...] = field(default=(), kw_only=True, metadata=WHERE_SET)
 
+    def is_shared(self) -> bool:
+        """Not where signatures are asked for: they are verified here."""
+        return not self.trust
+
     @abstractmethod
     def located(self, inputs: Inputs, work: Engine) -> AbstractContextManager[tuple[Origin, Descriptor]]:
         """Open the place; give it and the manifest or index that is meant there, unverified.
@@ -115,6 +119,11 @@ class PullImage(ImageStage):
     def label(self) -> str:
         """What is fetched."""
         return self.reference
+
+    def is_shared(self) -> bool:
+        """Not where a tag is yet to be asked for: what it means is the registry's to say."""
+        settled = self.top is not None or Reference.parse(self.reference).digest is not None
+        return super().is_shared() and settled
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Fetch, verify, normalise; raise ImageError or NetworkError."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.errors import DamagedError
@@ -23,6 +23,10 @@ from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
 from linuxkit_rules.stages.access import Access
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Memory, Result
+
+if TYPE_CHECKING:
+    from linuxkit_rules.remote.cache import RemoteCache
+    from linuxkit_rules.remote.uploads import Uploads
 
 Inputs = Mapping[str, Sequence[Descriptor]]
 """Inputs of a stage: role to descriptors, in the order given."""
@@ -42,6 +46,10 @@ class Stage(ABC):
     def label(self) -> str:
         """What the step works on, for people: a component's or a container's name."""
         return ""
+
+    def is_shared(self) -> bool:
+        """Whether a remote cache may say what the step gives, as it is the same on every machine."""
+        return True
 
     def parameters(self) -> dict[str, Any]:
         """Give the fields, but those with ``compare=False``, as JSON values."""
@@ -104,9 +112,12 @@ def key(stage: Stage, inputs: Inputs, limits: Limits = DEFAULT_LIMITS) -> str:
     return hashlib.sha256(canonical_json(recipe)).hexdigest()
 
 
+RUN, HIT, REMOTE = "run", "hit", "remote"
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A step that begins: ``how`` is ``run``, or ``hit`` where memory has the result already.
+    """A step that begins: ``how`` is RUN, HIT where memory has the result, REMOTE where a remote cache has.
 
     ``depth`` is 0 for a step of the graph, 1 for a step that such a stage asked for, and so on.
     """
@@ -124,13 +135,16 @@ _depth: ContextVar[int] = ContextVar("depth", default=0)  # a thread of a stage'
 class Engine:
     """Runs stages against one store and remembers what they gave.
 
-    ``report`` hears every step; ``limits`` are what images are held to.
+    ``report`` hears every step; ``limits`` are what images are held to.  ``remote`` is looked into after the
+    store, and gets what is run, by ``uploads``, where the user says so.
     """
 
     store: Store
     report: Callable[[Event], None] = lambda event: None
     access: Access = dataclasses.field(default_factory=Access)
     limits: Limits = DEFAULT_LIMITS
+    remote: RemoteCache | None = None
+    uploads: Uploads | None = None
 
     def __post_init__(self) -> None:
         self.memory = Memory(self.store)
@@ -149,12 +163,20 @@ class Engine:
             with self.store.exclusive(recipe):
                 known = self.memory.get(recipe)
                 if known is None:
-                    self.report(Event("run", stage.name, shown, _depth.get()))
-                    result = self._made(stage, inputs)
+                    how, result = self._had(stage, inputs, recipe, shown)
                     self.memory.put(recipe, result, stage.name, stage.label() or label)
+                    if how == RUN and self.uploads and stage.is_shared():
+                        self.uploads.add(recipe, result)
                     return result
-        self.report(Event("hit", stage.name, shown, _depth.get()))
+        self.report(Event(HIT, stage.name, shown, _depth.get()))
         return known
+
+    def _had(self, stage: Stage, inputs: Inputs, recipe: str, shown: str) -> tuple[str, Result]:
+        """Give how the result was come by, which is reported, and the result."""
+        known = self.remote.result(recipe, self.store) if self.remote and stage.is_shared() else None
+        how = REMOTE if known else RUN
+        self.report(Event(how, stage.name, shown, _depth.get()))
+        return how, known or self._made(stage, inputs)
 
     def _made(self, stage: Stage, inputs: Inputs) -> Result:
         """Run the stage; what it asked other stages for and has rotted since is asked for again."""

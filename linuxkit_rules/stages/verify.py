@@ -50,6 +50,10 @@ class VerifySignature(Stage):
         """What is verified, and by which keys."""
         return f"{self.shown} {self.requirement}"
 
+    def is_shared(self) -> bool:
+        """No: signatures are verified here, not where the remote cache was filled."""
+        return False
+
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Verify; raise SignatureError where the signatures do not suffice, or ImageError or NetworkError."""
         with self.place() as place:

@@ -64,6 +64,10 @@ class WholeImage(Stage):
         """What is copied."""
         return self.shown
 
+    def is_shared(self) -> bool:
+        """As its source is."""
+        return self.source is None or self.source.is_shared()
+
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Copy and verify; raise ImageError, also where a platform is missing, or NetworkError."""
         with self._opened(inputs, work) as (origin, top):

@@ -19,7 +19,6 @@ import hashlib
 import io
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +28,8 @@ from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import DamagedError, StoreError
 from linuxkit_rules.formats.entry import Slice
 from linuxkit_rules.store.locks import Locks
-from linuxkit_rules.store.scratch import Scratch
+from linuxkit_rules.store.promises import Promises, Source
+from linuxkit_rules.store.scratch import Scratch, write_fixed
 from linuxkit_rules.store.usage import Usage, cannot_write
 
 OCTET_STREAM = "application/octet-stream"
@@ -81,12 +81,16 @@ class BlobWriter:
 class Store:
     """Blobs below ``root``: ``root/blobs/sha256/<hex>``.
 
-    ``clock`` gives seconds since 1970, to tell when something was last used.
+    ``clock`` gives seconds since 1970, to tell when something was last used; what ``source`` has promised
+    comes when it is read.
     """
 
-    def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, root: Path, clock: Callable[[], float] = time.time, source: Source | None = None
+    ) -> None:
         self.root = root.absolute()
         self.usage = Usage(self.root, clock)
+        self.promises = Promises(self.root, source, self.usage) if source else None
         self._blobs = self.root / "blobs" / "sha256"
         self._temporary = self.root / "tmp"
         self._scratch = Scratch(self._temporary, clock)
@@ -110,6 +114,20 @@ class Store:
             self.usage.begun and state.st_size == descriptor.size and self.usage.keeps(path, state.st_mtime)
         )
 
+    def can_have(self, descriptor: Descriptor) -> bool:
+        """Whether the blob is there, as ``has`` says, or is promised."""
+        return self.has(descriptor) or (self.promises is not None and self.promises.holds(descriptor))
+
+    def size(self, digest: Digest) -> int:
+        """Give the size of a blob that is here or promised; raise DamagedError where it is neither."""
+        try:
+            return self.path(digest).stat().st_size
+        except OSError:
+            promised = self.promises.find(digest) if self.promises else None
+            if promised is None:
+                raise self._missing(digest) from None
+            return promised.size
+
     def keeps_folder(self, path: Path) -> bool:
         """Whether the folder ``path`` of the store is there; if so, it stays while this process runs."""
         self.usage.begin()
@@ -118,6 +136,20 @@ class Store:
         except OSError:
             return False
         return self.usage.begun and self.usage.keeps(path, used)
+
+    def come(self, digest: Digest) -> None:
+        """Have a promised blob come, as reading it does; where it does not, it is promised no more."""
+        if self.promises is None or self.path(digest).exists() or self.promises.find(digest) is None:
+            return
+        with self.exclusive(f"promise-{digest.hex}"):
+            blob = self.promises.find(digest)
+            if blob is None or self.has(blob):
+                return
+            with self.writer() as writer:
+                if self.promises.source.fetch(blob, writer):
+                    writer.commit(blob.media_type, digest)
+                    return
+            self.promises.drop(digest)
 
     def open(self, digest: Digest) -> BinaryIO:
         """Open the blob for reading, verified; raise DamagedError where it is missing or has rotted."""
@@ -219,19 +251,25 @@ class Store:
 
     def _open(self, digest: Digest) -> io.BufferedReader:
         try:
+            with contextlib.suppress(FileNotFoundError):
+                return self.path(digest).open("rb")
+            self.come(digest)
             return self.path(digest).open("rb")
         except FileNotFoundError:
-            message = f"blob {digest} is not in the store"
-            raise DamagedError(message, digest=str(digest), where=str(self.root)) from None
+            raise self._missing(digest) from None
         except OSError as error:
             raise StoreError(
                 f"blob {digest} cannot be read: {error.strerror}", where=str(self.root)
             ) from error
 
+    def _missing(self, digest: Digest) -> DamagedError:
+        message = f"blob {digest} is not in the store"
+        return DamagedError(message, digest=str(digest), where=str(self.root))
+
     def _is_whole(self, content: Slice) -> bool:
         try:
-            return (content.offset, content.size) == (0, self.path(content.digest).stat().st_size)
-        except OSError:
+            return (content.offset, content.size) == (0, self.size(content.digest))
+        except DamagedError:
             return False  # opening it says why
 
     def _check(self, digest: Digest, found: str) -> None:
@@ -273,13 +311,3 @@ class Store:
         except OSError as error:
             raise cannot_write(self.root, error, "make the store") from error
         self.usage.begin()
-
-
-def write_fixed(path: Path, content: bytes) -> None:
-    """Write a small file in one step.  Raises OSError."""
-    part = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

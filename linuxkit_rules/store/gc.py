@@ -17,12 +17,13 @@ from pathlib import Path
 
 from linuxkit_rules.errors import StoreError
 from linuxkit_rules.store.locks import Locks, held, is_at, lock, remove_free
+from linuxkit_rules.store.promises import PROMISES
 from linuxkit_rules.store.scratch import LEFT, Scratch
 from linuxkit_rules.store.survey import BUILDS, PLACE, PLANS, Survey, Thing, survey
 from linuxkit_rules.store.usage import GC_LOCK, TOOLS, cannot_write, protected_since
 
 NOTES_AGE = 30 * 86400.0
-"""Seconds after which plans, and SCons's notes on images whose folder is not known, are dropped."""
+"""Seconds after which plans, promises, and SCons's notes on images whose folder is not known, are dropped."""
 
 _BATCH = 64
 _NOTHING: frozenset[str] = frozenset()
@@ -44,7 +45,7 @@ class Doomed:
     blobs: tuple[Thing, ...] = ()
     tools: tuple[Thing, ...] = ()
     notes: tuple[Thing, ...] = ()
-    """Plans, and SCons's notes on images."""
+    """Plans, SCons's notes on images, and promises of a remote cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,9 @@ class _Choice:
                 self._named.subtract(named)
                 for name in sorted(named):
                     self._drop_unnamed(name)
-        notes = (*self._plans, *(item for item in self._found.builds if self._is_orphan(item)))
+        promises = (item for item in self._found.promises if item.used < self._notes_oldest)
+        stale = (item for item in promises if not self._is_safe(item.used))
+        notes = (*self._plans, *stale, *(item for item in self._found.builds if self._is_orphan(item)))
         return Doomed(tuple(self._entries), tuple(self._blobs), tuple(self._tools), notes)
 
     def _live(self) -> Iterator[tuple[float, Thing, list[Thing], frozenset[str]]]:
@@ -138,8 +141,8 @@ class _Choice:
             yield self._found.last_use(item), item.file, self._entries, names
 
     def _drop_unnamed(self, name: str) -> None:
-        blob = self._found.blobs[name]
-        if not self._named[name] and not self._is_safe(blob.used):
+        blob = self._found.blobs.get(name)  # a promised one is not here
+        if blob and not self._named[name] and not self._is_safe(blob.used):
             self._go(self._blobs, blob)
 
     def _go(self, group: list[Thing], thing: Thing) -> None:
@@ -235,6 +238,7 @@ def _sweep(root: Path, clock: Callable[[], float]) -> None:
     for pattern in (
         f"{TOOLS}/.new-*",
         f"{PLANS}/.*",
+        f"{PROMISES}/*/.*",
         f"{BUILDS}/*/.notes-*",
         ".oci-layout-*",
         ".index.json-*",

@@ -2,7 +2,7 @@
 
 An entry is a small JSON file ``entries/<key>`` beside the blobs: the descriptor that the stage gave, those of
 the other blobs that it refers to, and for people the stage and what it worked on.  An entry one of whose
-blobs has gone is a miss.
+blobs has gone, and is not promised by a remote cache, is a miss.
 """
 
 from __future__ import annotations
@@ -92,5 +92,5 @@ class Memory:
                 raise cannot_write(self._store.root, error) from error
 
     def whole(self, result: Result) -> bool:
-        """Whether every blob of ``result`` is in the store; if so, all stay while this process runs."""
-        return all(self._store.has(item) for item in result.blobs)
+        """Whether every blob of ``result`` is promised or here; what is here stays while this runs."""
+        return all(self._store.can_have(item) for item in result.blobs)

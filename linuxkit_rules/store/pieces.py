@@ -76,8 +76,7 @@ class Assembly:
         return Result(listed, tuple(self._blob(digest) for digest in blobs))
 
     def _blob(self, digest: Digest) -> Descriptor:
-        with _opened(self._store, digest) as file:
-            return Descriptor(OCTET_STREAM, digest, os.fstat(file.fileno()).st_size)
+        return Descriptor(OCTET_STREAM, digest, self._store.size(digest))
 
     def _note(self, digest: Digest | None, offset: int, size: int) -> None:
         """Note a piece; one that goes on where the last one ends makes that longer."""

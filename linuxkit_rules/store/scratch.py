@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -62,3 +63,13 @@ class Scratch:
         for path in self.left():
             with contextlib.suppress(OSError):
                 remove_free(path)
+
+
+def write_fixed(path: Path, content: bytes) -> None:
+    """Write a small file in one step.  Raises OSError."""
+    part = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from linuxkit_rules.errors import FormatError
 from linuxkit_rules.store.memory import ENTRIES, Entry
+from linuxkit_rules.store.promises import PROMISES
 from linuxkit_rules.store.usage import TOOLS
 
 PLANS = "plans"
@@ -35,15 +37,19 @@ class Remembered:
     entry: Entry | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Survey:
-    """All that is in a store; ``blobs`` by their hex digits.  Temporary files and locks are not in it."""
+    """All that is in a store; ``blobs`` by their hex digits.  Temporary files and locks are not in it.
+
+    ``promises`` are of blobs that a remote cache has.
+    """
 
     entries: tuple[Remembered, ...]
     blobs: Mapping[str, Thing]
     tools: tuple[Thing, ...]
     plans: tuple[Thing, ...]
     builds: tuple[Thing, ...]
+    promises: tuple[Thing, ...] = ()
 
     @property
     def size(self) -> int:
@@ -51,16 +57,29 @@ class Survey:
         files = (item.file for item in self.entries)
         return sum(
             item.size
-            for group in (files, self.blobs.values(), self.tools, self.plans, self.builds)
+            for group in (
+                files,
+                self.blobs.values(),
+                self.tools,
+                self.plans,
+                self.builds,
+                self.promises,
+            )
             for item in group
         )
 
     def is_whole(self, entry: Entry) -> bool:
-        """Whether all blobs of ``entry`` are there, with their sizes."""
+        """Whether all blobs of ``entry`` are there, with their sizes, or promised."""
         return all(
-            item.digest.hex in self.blobs and self.blobs[item.digest.hex].size == item.size
+            self.blobs[name].size == item.size if name in self.blobs else name in self.promised
             for item in entry.result.blobs
+            for name in (item.digest.hex,)
         )
+
+    @functools.cached_property
+    def promised(self) -> frozenset[str]:
+        """Names of the blobs that are promised."""
+        return frozenset(item.path.name for item in self.promises)
 
     def last_use(self, item: Remembered) -> float:
         """Give when an entry or what it gave was used last: a build with nothing to do uses blobs alone."""
@@ -78,6 +97,7 @@ def survey(root: Path) -> Survey:
         tools=tuple(_folders(root / TOOLS)),
         plans=tuple(item for item in _files(root / PLANS)),
         builds=tuple(_folders(root / BUILDS)),
+        promises=tuple(item for folder in _scan(root / PROMISES) for item in _files(Path(folder.path))),
     )
 
 

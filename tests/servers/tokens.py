@@ -34,6 +34,7 @@ class TokenServer:
     life: int = 300
     host: str = ""
     asked: list[tuple[str, str]] = field(default_factory=list)
+    scopes: list[str] = field(default_factory=list)
 
     @property
     def realm(self) -> str:
@@ -51,6 +52,7 @@ class TokenServer:
         """A token for what ``scope`` asks (``repository:NAME:ACTIONS``)."""
         kind, _, rest = scope.partition(":")
         name, _, actions = rest.rpartition(":")
+        self.scopes.append(scope)
         now = int(time.time())
         claims = {
             "iss": ISSUER,

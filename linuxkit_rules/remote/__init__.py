@@ -1,0 +1,1 @@
+"""Remote caches: what steps gave on other machines."""

@@ -1,0 +1,43 @@
+"""From a remote cache's URL to what speaks with it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from linuxkit_rules.errors import UsageError
+from linuxkit_rules.oci.credentials import Credentials
+from linuxkit_rules.oci.retry import NO_PATIENCE
+from linuxkit_rules.oci.transport import Network, Transport
+from linuxkit_rules.remote.address import Account, HttpAddress, parse
+from linuxkit_rules.remote.artefacts import ArtefactCache
+from linuxkit_rules.remote.backend import Backend
+from linuxkit_rules.remote.bazel import BazelCache
+
+SECONDS = 5.0
+"""How long a cache may be silent."""
+
+
+def connected(url: str, network: Network, credentials: Credentials, token: str, seconds: str) -> Backend:
+    """Give the cache at ``url``; nothing is asked yet.
+
+    ``token`` is for a cache of the HTTP protocol; ``seconds`` says how long one may be silent, ``""`` the
+    default.  Raises UsageError.
+    """
+    address = parse(url, network)
+    patience = _seconds(seconds)
+    transport = Transport(
+        dataclasses.replace(network, pauses=NO_PATIENCE, connect_seconds=patience, read_seconds=patience)
+    )
+    if isinstance(address, HttpAddress):
+        return BazelCache(address, transport, Account(address, token, credentials))
+    return ArtefactCache(address, transport, credentials)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text or SECONDS)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 3600:
+        raise UsageError(f"LINUXKIT_REMOTE_CACHE_TIMEOUT={text!r} is no number of seconds")
+    return seconds
