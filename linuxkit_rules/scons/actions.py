@@ -132,9 +132,12 @@ class Deliver(Action):
 
     def work(self, targets: Sequence[Node], sources: Sequence[Node], env: Any) -> None:
         """Copy, then rename over the target."""
+        from linuxkit_rules.stages.stage import Event
+
         site: Site = targets[0].attributes.linuxkit_site
         result = decode(Path(sources[0].get_abspath()).read_bytes())
-        deliver(site.engine.store, result.output, Path(targets[0].get_abspath()))
+        with site.engine.trace.step(Event("deliver", "deliver", str(targets[0]))):
+            deliver(site.engine.store, result.output, Path(targets[0].get_abspath()))
 
 
 class Discard(Action):

@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from linuxkit_rules.formats.compression import Compression
     from linuxkit_rules.plan.settings import Settings
     from linuxkit_rules.stages.stage import Engine, Event
+    from linuxkit_rules.stages.trace import Span, Trace, Untraced
 
 DEFAULTS: dict[str, str] = {
     "LINUXKIT_STORE": "",
@@ -107,7 +109,7 @@ class Site:
 
         with self._guard:
             if self._engine is None:
-                self._engine = Engine(self.store, _reporter(self._trace), access(self._fetching))
+                self._engine = Engine(self.store, _reporter(), access(self._fetching), _trace(self._trace))
             return self._engine
 
 
@@ -124,20 +126,34 @@ def _site(root: Path, trace: str, fetching: tuple[tuple[str, str], ...]) -> Site
     return Site(root, trace, dict(fetching))
 
 
-def _reporter(trace: Path | None) -> Callable[[Event], None]:
-    """Give what prints the steps; the file ``trace`` gets all of them, as lines of JSON."""
+def _reporter() -> Callable[[Event], None]:
+    """Give what prints the steps."""
     lock = threading.Lock()
 
     def report(event: Event) -> None:
-        with lock:
-            if SCons.Action.print_actions and (event.how == "run" or event.depth == 0):
-                word = event.stage if event.how == "run" else f"{event.stage} (from the store)"
+        if SCons.Action.print_actions and (event.how == "run" or event.depth == 0):
+            word = event.stage if event.how == "run" else f"{event.stage} (from the store)"
+            with lock:
                 print("  " * event.depth + f"{word} {event.label}".rstrip(), flush=True)
-            if trace is not None:
-                with trace.open("a") as file:
-                    file.write(json.dumps(dataclasses.asdict(event)) + "\n")
 
     return report
+
+
+def _trace(path: Path | None) -> Trace | Untraced:
+    """Give the trace that adds each step to the file ``path``, a line of JSON for each."""
+    from linuxkit_rules.stages.trace import Trace, Untraced
+
+    if path is None:
+        return Untraced()
+    lock = threading.Lock()
+
+    def report(span: Span) -> None:
+        value = dataclasses.asdict(span)
+        line = json.dumps(value.pop("event") | value)
+        with lock, path.open("a") as file:
+            file.write(line + "\n")
+
+    return Trace(time.monotonic, report)
 
 
 def _compression(text: str) -> tuple[Compression, int]:

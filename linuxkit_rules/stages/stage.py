@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.stages.access import Access
+from linuxkit_rules.stages.trace import Trace, Untraced
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Memory, Result
 
@@ -104,12 +105,13 @@ _depth: ContextVar[int] = ContextVar("depth", default=0)  # a thread of a stage'
 class Engine:
     """Runs stages against one store and remembers what they gave.
 
-    ``report`` hears every step.
+    ``report`` hears every step when it begins, ``trace`` when it has ended.
     """
 
     store: Store
     report: Callable[[Event], None] = lambda event: None
     access: Access = Access()  # noqa: RUF009 - a frozen value
+    trace: Trace | Untraced = Untraced()  # noqa: RUF009 - it has no state
 
     def __post_init__(self) -> None:
         self.memory = Memory(self.store)
@@ -127,13 +129,15 @@ class Engine:
         with lock:
             known = self.memory.get(recipe)
             depth = _depth.get()
-            self.report(Event("hit" if known else "run", stage.name, label or stage.label(), depth))
-            if known is not None:
-                return known
-            outer = _depth.set(depth + 1)
-            try:
-                result = stage.run(inputs, self)
-            finally:
-                _depth.reset(outer)
+            event = Event("hit" if known else "run", stage.name, label or stage.label(), depth)
+            self.report(event)
+            with self.trace.step(event):
+                if known is not None:
+                    return known
+                outer = _depth.set(depth + 1)
+                try:
+                    result = stage.run(inputs, self)
+                finally:
+                    _depth.reset(outer)
             self.memory.put(recipe, result)
             return result

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, NoReturn, Protocol
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import StoreError
+from linuxkit_rules.formats.account import note
 from linuxkit_rules.formats.entry import Slice
 
 OCTET_STREAM = "application/octet-stream"
@@ -63,6 +64,7 @@ class BlobWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._store.publish(self._temporary, digest)
+        note(hashed=self.size, written=self.size)
         return Descriptor(media_type, digest, self.size)
 
 
@@ -96,6 +98,7 @@ class Store:
         """Give a small blob, verified; one that has rotted is dropped and StoreError raised."""
         with self.open(digest) as file:
             data = file.read()
+        note(read=len(data), hashed=len(data))
         if Digest.of(data) != digest:
             self._drop(digest)
         return data
@@ -122,6 +125,7 @@ class Store:
                     found.update(data)
                 out.write(data)
                 left -= len(data)
+        note(read=content.size, hashed=content.size if whole else 0)
         if found and found.hexdigest() != content.digest.hex:
             self._drop(content.digest)
 
