@@ -27,7 +27,7 @@ from linuxkit_rules.store.blobs import Store
 
 HERE = Path(__file__).parent
 LOCK = HERE / "packages.lock"
-SERVICES = ("builder", "jvm", "database", "science", "metrics", "node", "files", "sql", "proxy", "cache")
+SERVICES = ("builder", "jvm", "science", "node", "database", "sql", "files", "metrics", "cache", "proxy")
 """The services, the largest first."""
 
 ARCH = "amd64"
