@@ -56,7 +56,15 @@ class Baselines:
         """Make the image of all services with a memory that knows the images alone."""
         project = self._world.project("full")
         project.write(self._world.big())
-        command = ["python", "-m", MODULE, "big.yml", str(project.layouts), str(project.store), str(self._out)]
+        command = [
+            "python",
+            "-m",
+            MODULE,
+            "big.yml",
+            str(project.layouts),
+            str(project.store),
+            str(self._out),
+        ]
         return measure(python(command), project.folder, {"PYTHONPATH": str(ROOT)})
 
 

@@ -87,7 +87,11 @@ class Scenarios:
         yield FLIP, plan, "hello\n"
         yield FILE, plan, "changed\n"
         yield CMDLINE, replace(plan, cmdline="console=ttyS0 quiet"), "changed\n"
-        yield IMAGE, changed(plan, self._sizes.changed, image=images.reference(self._sizes.changed, 2)), "changed\n"
+        yield (
+            IMAGE,
+            changed(plan, self._sizes.changed, image=images.reference(self._sizes.changed, 2)),
+            "changed\n",
+        )
 
     def _colds(self, plan: Plan) -> Iterator[Row]:
         """The big image packed fast, and a small one."""
@@ -95,7 +99,9 @@ class Scenarios:
         fast.write(plan)
         yield COLD_FAST, fast.build()
         small = self._world.project("tenth")
-        small.write(replace(plan, services=tuple(item for item in plan.services if item.name in self._sizes.tenth)))
+        small.write(
+            replace(plan, services=tuple(item for item in plan.services if item.name in self._sizes.tenth))
+        )
         yield COLD_SMALL, small.build()
         for item in (fast, small):
             shutil.rmtree(item.folder.parent)

@@ -60,10 +60,16 @@ class Plan:
 
     def text(self) -> str:
         """The YAML."""
-        lines = ['kernel:\n  image: "@pkg:kernel"', f'  cmdline: "{self.cmdline}"', 'init: ["@pkg:init", "@pkg:crun"]']
+        lines = [
+            'kernel:\n  image: "@pkg:kernel"',
+            f'  cmdline: "{self.cmdline}"',
+            'init: ["@pkg:init", "@pkg:crun"]',
+        ]
         lines.append("services:")
         for item in self.services:
-            lines.append(f'  - {{name: {item.name}, image: "{item.image}", command: ["/app", "{item.argument}"]}}')
+            lines.append(
+                f'  - {{name: {item.name}, image: "{item.image}", command: ["/app", "{item.argument}"]}}'
+            )
         lines.append("files:\n  - {path: etc/motd, source: motd}\n")
         return "\n".join(lines)
 

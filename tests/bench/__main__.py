@@ -1,0 +1,87 @@
+"""The benchmark suite: ``python -m tests.bench [--quick] [--scenario GROUP] [--out DIR]``.
+
+Builds an image of ten services, about 1 GB, in every way that a user meets, beside what packs the same tree as a
+whole; prints the tables, and writes bench.json and two pictures to DIR.  The page cache is warm, and everything
+lies on one disk.  The first run fetches 230 MB of Debian packages.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from linuxkit_rules.host import store_root
+from tests.bench import images, report, scenarios
+from tests.bench.figures import Figures
+from tests.bench.process import Cost
+from tests.bench.scenarios import QUICK, Scenarios, Sizes
+from tests.bench.world import SMALL, World
+
+GROUPS = ("build", "baselines", "scaling", "images")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print and write."""
+    options = grammar().parse_args(arguments)
+    sizes = QUICK if options.quick else Sizes()
+    world = World(options.work.absolute(), sizes.services, max(sizes.scaling) if options.quick else SMALL)
+    console = Console()
+    if options.lock:
+        images.make_lock(world.engine)
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    with console.status("preparing") as status:
+        world.prepare()
+        costs: dict[str, list[Cost]] = {}
+        groups = Scenarios(world, sizes).groups
+        for number in range(1 if options.quick else options.rounds):
+            for group in options.scenario or GROUPS:
+                for name, cost in groups[group](number):
+                    costs.setdefault(name, []).append(cost)
+                    status.update(f"round {number + 1}: {name}")
+        if "build" in (options.scenario or GROUPS):
+            draw_timeline(world, options.out)
+    figures = Figures(costs, sizes).all()
+    report.show(costs, figures, [scenarios.REMOTE], console)
+    report.save(
+        costs, figures, options.out / "bench.json", {"quick": options.quick, "rounds": options.rounds}
+    )
+    if "scaling" in (options.scenario or GROUPS):
+        from tests.bench import plots
+
+        plots.scaling(costs, sizes, options.out / "scaling.png")
+    console.print(f"written: {options.out}/bench.json and pictures")
+
+
+def draw_timeline(world: World, out: Path) -> None:
+    """Build once more, with an eye on the processor."""
+    from tests.bench import plots
+
+    project = world.project("timeline")
+    project.write(world.big())
+    samples = world.root / "samples.json"
+    plots.timeline(project.build(sample=samples), samples, out / "timeline.png")
+
+
+def grammar() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description=(__doc__ or "").partition("\n\n")[2]
+    )
+    parser.add_argument("--quick", action="store_true", help="three small services, one round")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of what takes long (3)")
+    parser.add_argument(
+        "--scenario", action="append", choices=GROUPS, help="run this group alone; may be repeated"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("bench"), help="folder of bench.json and pictures (bench)"
+    )
+    work = store_root("").with_name("linuxkit_rules-bench")
+    parser.add_argument("--work", type=Path, default=work, help=f"folder that is kept, 8 GB ({work})")
+    parser.add_argument("--lock", action="store_true", help="pin the packages anew, and do nothing else")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
