@@ -76,12 +76,35 @@ class Action(_ActionAction):  # type: ignore[misc]
         """Make the targets."""
 
 
-class Job(NamedTuple):
-    """What a descriptor target stands for: ``step`` gives the true step of ``task``, and may have to plan."""
+class Origin(NamedTuple):
+    """Where an input comes from: the part number ``part`` of the source number ``source``.
+
+    Without a source it is an earlier part of the same target.
+    """
+
+    source: int | None
+    part: int = 0
+
+
+class Part(NamedTuple):
+    """One of the tasks of a target: ``step`` gives its true step, and may have to plan."""
 
     task: Task
+    inputs: tuple[Origin, ...]
     step: Callable[[], Step]
+
+
+class Job(NamedTuple):
+    """What a descriptor target stands for: its tasks, each after those that it needs."""
+
+    parts: tuple[Part, ...]
     site: Site
+
+    def recipe(self) -> str:
+        """Give everything that decides the results but the sources' contents."""
+        if len(self.parts) == 1:
+            return self.parts[0].task.recipe
+        return "\n".join(f"{part.task.recipe} {json.dumps(part.inputs)}" for part in self.parts)
 
 
 class RunStage(Action):
@@ -89,33 +112,41 @@ class RunStage(Action):
 
     def strfunction(self, target: Nodes, source: Nodes, env: Any, executor: Any = None) -> str:
         """Name the stage and the step where nothing is run; else the engine's report tells more."""
-        task = target[0].attributes.linuxkit_job.task
-        stage, _, _ = task.stage.partition("/")
-        return "" if SCons.Action.execute_actions else f"{stage} {task.name}"
+        if SCons.Action.execute_actions:
+            return ""
+        tasks = [part.task for part in target[0].attributes.linuxkit_job.parts]
+        return "\n".join(f"{task.stage.partition('/')[0]} {task.name}" for task in tasks)
 
     def get_presig(self, target: Sequence[Node], source: Any, env: Any, executor: Any = None) -> bytes:
         """Sign by the stage's name and version."""
-        signature: str = target[0].attributes.linuxkit_job.task.stage
-        return signature.encode()
+        job: Job = target[0].attributes.linuxkit_job
+        return " ".join(part.task.stage for part in job.parts).encode()
 
     def work(self, targets: Sequence[Node], sources: Sequence[Node], env: Any) -> None:
         """Read the inputs' descriptors, run the stage, write its descriptor."""
         from linuxkit_rules.plan.graph import blamed, gather
 
         job: Job = targets[0].attributes.linuxkit_job
-        step, engine = job.step(), job.site.engine
-        pairs = zip((item.role for item in step.inputs), sources, strict=False)
-        inputs = gather((role, self._read(node, job.site)) for role, node in pairs)
-        with blamed(step):
-            result = engine.run(step.stage, inputs, step.name)
-        Path(targets[0].get_abspath()).write_bytes(encode(result))
+        done: list[Result] = []
+        for part in job.parts:
+            step = part.step()
+            given = (
+                done[origin.part].output
+                if origin.source is None
+                else self._read(sources[origin.source], origin.part, job.site)
+                for origin in part.inputs
+            )
+            inputs = gather(zip((item.role for item in step.inputs), given, strict=True))
+            with blamed(step):
+                done.append(job.site.engine.run(step.stage, inputs, step.name))
+        Path(targets[0].get_abspath()).write_bytes(encode(done))
 
     @staticmethod
-    def _read(node: Node, site: Site) -> Descriptor:
+    def _read(node: Node, part: int, site: Site) -> Descriptor:
         from linuxkit_rules.plan.graph import LocalFile, ingest
 
         if hasattr(node.attributes, "linuxkit_job"):
-            return decode(Path(node.get_abspath()).read_bytes()).output
+            return decode(Path(node.get_abspath()).read_bytes())[part].output
         return ingest(LocalFile(Path(node.rfile().get_abspath())), site.engine)
 
 
@@ -135,7 +166,7 @@ class Deliver(Action):
         from linuxkit_rules.stages.stage import Event
 
         site: Site = targets[0].attributes.linuxkit_site
-        result = decode(Path(sources[0].get_abspath()).read_bytes())
+        (result,) = decode(Path(sources[0].get_abspath()).read_bytes())
         with site.engine.trace.step(Event("deliver", "deliver", str(targets[0]))):
             deliver(site.engine.store, result.output, Path(targets[0].get_abspath()))
 
@@ -178,19 +209,26 @@ def deliver(store: Store, blob: Descriptor, target: Path) -> None:
         raise StoreError(f"cannot write the output: {error.strerror}", where=str(target)) from error
 
 
-def encode(result: Result) -> bytes:
-    """Give the text of a descriptor target: the output's descriptor, and what it refers to."""
+def encode(results: Sequence[Result]) -> bytes:
+    """Give the text of a descriptor target: a line for each of its parts.
+
+    A line is the output's descriptor, and what that refers to.
+    """
+    return b"".join(canonical_json(_to_json(result)) + b"\n" for result in results)
+
+
+def _to_json(result: Result) -> dict[str, Any]:
     value: dict[str, Any] = dict(result.output.to_json())
     if result.refers:
         value["refers"] = [item.to_json() for item in result.refers]
-    return canonical_json(value) + b"\n"
+    return value
 
 
-def decode(data: bytes) -> Result:
+def decode(data: bytes) -> list[Result]:
     """Read a descriptor target; raise FormatError where it is none."""
     try:
-        value = json.loads(data)
-        refers = tuple(Descriptor.from_json(item) for item in value.get("refers", ()))
+        values = [json.loads(line) for line in data.splitlines()]
+        refers = [tuple(Descriptor.from_json(item) for item in value.get("refers", ())) for value in values]
     except (ValueError, AttributeError, TypeError) as error:
         raise FormatError("a descriptor target is damaged", hint="remove the .linuxkit folder") from error
-    return Result(Descriptor.from_json(value), refers)
+    return [Result(Descriptor.from_json(value), items) for value, items in zip(values, refers, strict=True)]

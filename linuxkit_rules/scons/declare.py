@@ -1,6 +1,6 @@
-"""Tasks become targets: each task a small descriptor file, each output a real file.
+"""Tasks become targets: each task or group of them a small descriptor file, each output a real file.
 
-A task that two images share is declared once.  A descriptor whose blobs have left the store is always
+A target that two images share is declared once.  A descriptor whose blobs have left the store is always
 rebuilt.
 """
 
@@ -15,13 +15,13 @@ from SCons.CacheDir import CacheDir
 from SCons.Environment import OverrideEnvironment
 
 from linuxkit_rules.errors import FormatError, UsageError
-from linuxkit_rules.scons.actions import Deliver, Discard, Job, Node, RunStage, decode
+from linuxkit_rules.scons.actions import Deliver, Discard, Job, Node, Origin, Part, RunStage, decode
 from linuxkit_rules.scons.settings import Site
 from linuxkit_rules.store.memory import Memory
 
 if TYPE_CHECKING:
     from linuxkit_rules.plan.graph import Step
-    from linuxkit_rules.plan.outline import Outline, Task
+    from linuxkit_rules.plan.outline import Outline
 
 FileNode = Callable[[Path], Node]
 """Gives the node of a local file."""
@@ -61,7 +61,16 @@ class Draft:
         self.outline = outline
         self.step = step
         self.files = files
-        self.nodes: dict[int, Node] = {}
+        self.nodes: dict[str | int, Node] = {}
+        self._groups: dict[str, list[int]] = {}
+        for number, task in enumerate(outline.tasks):
+            if task.group:
+                self._groups.setdefault(task.group, []).append(number)
+
+    def members(self, number: int) -> Sequence[int]:
+        """Give the tasks, in order, that share the target of the task ``number``."""
+        group = self.outline.tasks[number].group
+        return self._groups[group] if group else (number,)
 
 
 class Declarations:
@@ -86,7 +95,7 @@ class Declarations:
 
     def output(self, draft: Draft, target: Node, number: int) -> Node:
         """Declare that ``target`` is a copy of what the task ``number`` gives."""
-        (node,) = _deliver(draft.env, target=target, source=[self._task(draft, number)])
+        (node,) = _deliver(draft.env, target=target, source=[self._target(draft, number)])
         node.attributes.linuxkit_site = self._site
         node.set_precious()
         node.set_nocache()
@@ -94,40 +103,54 @@ class Declarations:
 
     def together(self, draft: Draft, outputs: Mapping[Node, int]) -> None:
         """Have none of ``outputs`` (nodes to tasks) replaced before all of them can be."""
-        tasks = [self._task(draft, number) for number in outputs.values()]
+        tasks = [self._target(draft, number) for number in outputs.values()]
         if len(tasks) > 1:
             draft.env.Requires(list(outputs), tasks)
 
     def discard(self, draft: Draft, stale: Node, outputs: Mapping[Node, int]) -> None:
         """Have the file ``stale`` removed once all that ``outputs`` (nodes to tasks) are made of is there."""
         target = draft.folder.File(f"without-{stale.name}")
-        sources = [self._task(draft, number) for number in outputs.values()]
+        sources = [self._target(draft, number) for number in outputs.values()]
         (node,) = _discard(draft.env, target=target, source=sources)
         node.attributes.linuxkit_stale = stale
         node.set_always_build()
         node.set_nocache()
         draft.env.Requires(list(outputs), node)
 
-    def _task(self, draft: Draft, number: int) -> Node:
+    def _target(self, draft: Draft, number: int) -> Node:
         """Give the descriptor target of a task, declared with what it needs."""
-        node = draft.nodes.get(number)
+        task = draft.outline.tasks[number]
+        place = task.group or number
+        node = draft.nodes.get(place)
         if node is None:
-            task = draft.outline.tasks[number]
-            sources = tuple(
-                draft.files(Path(given)) if isinstance(given, str) else self._task(draft, given)
-                for _, given in task.inputs
-            )
-            node = self._nodes.get((task.recipe, sources))
+            sources: dict[Node, int] = {}
+            members = draft.members(number)
+            job = Job(tuple(self._part(draft, item, members, sources) for item in members), self._site)
+            key = job.recipe(), tuple(sources)
+            node = self._nodes.get(key)
             if node is None:
-                node = self._declare(draft, number, task, sources)
-                self._nodes[task.recipe, sources] = node
-            draft.nodes[number] = node
+                node = self._nodes[key] = self._declare(draft, task.group or task.name, job, *key)
+            draft.nodes[place] = node
         return node
 
-    def _declare(self, draft: Draft, number: int, task: Task, sources: Sequence[Node]) -> Node:
-        target = draft.folder.File(self._free(str(draft.folder), task.name) + ".json")
-        (node,) = _run_stage(draft.env, target=target, source=[*sources, draft.env.Value(task.recipe)])
-        node.attributes.linuxkit_job = Job(task, lambda: draft.step(number), self._site)
+    def _part(self, draft: Draft, number: int, members: Sequence[int], sources: dict[Node, int]) -> Part:
+        """Give a part of the target of ``members``; what it needs from elsewhere goes to ``sources``."""
+
+        def origin(given: int | str) -> Origin:
+            if given in members:
+                return Origin(None, members.index(given))
+            if isinstance(given, str):
+                return Origin(sources.setdefault(draft.files(Path(given)), len(sources)))
+            node = self._target(draft, given)
+            return Origin(sources.setdefault(node, len(sources)), draft.members(given).index(given))
+
+        task = draft.outline.tasks[number]
+        return Part(task, tuple(origin(given) for _, given in task.inputs), lambda: draft.step(number))
+
+    def _declare(self, draft: Draft, name: str, job: Job, recipe: str, sources: Sequence[Node]) -> Node:
+        target = draft.folder.File(self._free(str(draft.folder), name) + ".json")
+        (node,) = _run_stage(draft.env, target=target, source=[*sources, draft.env.Value(recipe)])
+        node.attributes.linuxkit_job = job
         node.set_nocache()
         if not self._whole(Path(node.get_abspath())):
             node.set_always_build()
@@ -145,7 +168,7 @@ class Declarations:
     def _whole(self, path: Path) -> bool:
         """Whether the descriptor at ``path`` may be trusted, or is not there, so that SCons builds it."""
         try:
-            return self._memory.whole(decode(path.read_bytes()))
+            return all(map(self._memory.whole, decode(path.read_bytes())))
         except FileNotFoundError:
             return True
         except (OSError, FormatError):

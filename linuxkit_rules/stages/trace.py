@@ -1,7 +1,7 @@
 """The trace: when each step began and ended, in which thread, and how many bytes it moved.
 
-A step's bytes are its own: those of the steps that it asks for are theirs.  The clock comes from whoever makes
-the trace, and nothing of it reaches an output.
+A step's bytes are its own: those of the steps that it asks for are theirs.  The clock comes from whoever
+makes the trace, and nothing of it reaches an output.
 """
 
 from __future__ import annotations
