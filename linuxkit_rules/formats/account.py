@@ -1,8 +1,8 @@
 """An account of bytes moved: for traces alone, never for an output.
 
-What moves many bytes says so with ``note``, once for a file or a stream.  Where nobody keeps an account, that
-is a look at a context variable.  A thread of a stage's own adds to the stage's account if it runs in a copy of
-the context.
+What moves many bytes says so with ``note``, once for a file or a stream.  Where nobody keeps an account,
+that is a look at a context variable.  A thread of a stage's own adds to the stage's account if it runs in a
+copy of the context.
 """
 
 from __future__ import annotations

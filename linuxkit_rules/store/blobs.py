@@ -83,7 +83,7 @@ class Store:
     def has(self, descriptor: Descriptor) -> bool:
         """Whether the blob is there with the size it should have."""
         try:
-            return self.path(descriptor.digest).stat().st_size == descriptor.size
+            return os.stat(f"{self._blobs}/{descriptor.digest.hex}").st_size == descriptor.size  # noqa: PTH116 - null builds ask for every blob
         except OSError:
             return False
 

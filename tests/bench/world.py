@@ -36,7 +36,7 @@ SMALL = 200
 SCONSTRUCT = """\
 from linuxkit_rules import linuxkit
 env = Environment(tools=[linuxkit])
-for yml in Glob("*.yml"):
+for yml in env.Glob("*.yml"):
     env.LinuxKitImage("out/" + str(yml)[:-4], yml, formats=ARGUMENTS.get("formats", "kernel+initrd"))
 """
 EMPTY = 'env = Environment(tools=[])\nenv.Command("x", [], Touch("$TARGET"))\n'
