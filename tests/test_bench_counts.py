@@ -1,4 +1,4 @@
-"""What builds cost, in counts that no machine's speed changes: steps run, bytes compressed, hashed and written.
+"""What builds cost, in counts that no machine's speed changes: steps run, bytes compressed and hashed.
 
 The benchmark suite (``python -m tests.bench``) measures seconds; these are its scenarios on small images.
 """
@@ -63,13 +63,14 @@ class Bench(Project):
 
 
 def service(number: int, seed: str = "") -> bytes:
-    return tar(**{"app": noise(f"{number}{seed}", SIZE)})
+    return tar(app=noise(f"{number}{seed}", SIZE))
 
 
 def yml(argument: str = "one", count: int = SERVICES) -> str:
+    arguments = [argument, *["same"] * (count - 1)]
     rows = [
-        f'  - {{name: app-{number}, image: "test/app-{number}:1", command: ["/app", {argument if not number else "same"}]}}'
-        for number in range(count)
+        f'  - {{name: app-{number}, image: "test/app-{number}:1", command: ["/app", {word}]}}'
+        for number, word in enumerate(arguments)
     ]
     return "\n".join(
         [

@@ -1,11 +1,12 @@
 """The benchmark suite: ``python -m tests.bench [--quick] [--scenario GROUP] [--out DIR]``.
 
-Builds an image of ten services, about 1 GB, in every way that a user meets, beside what packs the same tree as a
-whole; prints the tables, and writes bench.json and two pictures to DIR.  The page cache is warm, and everything
-lies on one disk.  The first run fetches 230 MB of Debian packages.
+Builds an image of ten services, about 1 GB, in every way that a user meets, beside what packs the same tree as
+a whole; prints the tables, and writes bench.json and two pictures to DIR.  The page cache is warm, and
+everything lies on one disk.  The first run fetches about 200 MB of Debian packages.
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = grammar().parse_args(arguments)
     sizes = QUICK if options.quick else Sizes()
     world = World(options.work.absolute(), sizes.services, max(sizes.scaling) if options.quick else SMALL)
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=160)
     if options.lock:
         images.make_lock(world.engine)
         return

@@ -1,4 +1,4 @@
-"""What a user would get otherwise: the same tree packed as a whole, by programs out of locked Debian packages."""
+"""What a user would get otherwise: the same tree packed as a whole, by programs of locked Debian packages."""
 
 import shlex
 from collections.abc import Iterator

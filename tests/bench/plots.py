@@ -1,5 +1,6 @@
 """Two pictures: how null builds and small changes grow with the services, and what a cold build does when."""
 
+import itertools
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,12 +11,12 @@ import matplotlib
 
 matplotlib.use("Agg")  # before pyplot: no window is wanted
 
-import matplotlib.pyplot as plt  # noqa: E402 - see above
-from matplotlib.axes import Axes  # noqa: E402
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 
-from tests.bench import scenarios  # noqa: E402
-from tests.bench.process import Cost  # noqa: E402
-from tests.bench.scenarios import Sizes, scaled  # noqa: E402
+from tests.bench import scenarios
+from tests.bench.process import Cost
+from tests.bench.scenarios import Sizes, scaled
 
 COLOURS = {
     "container-rootfs": "#4477aa",
@@ -111,7 +112,7 @@ def _load(axes: Axes, cost: Cost, samples: list[tuple[float, float]]) -> None:
     """Draw CPU seconds used in each tenth of a second and more."""
     step = max(1, len(samples) // 150)
     kept = samples[::step]
-    pairs = list(zip(kept, kept[1:], strict=False))
+    pairs = list(itertools.pairwise(kept))
     times = [end[0] - cost.begin for _, end in pairs]
     busy = [(end[1] - begin[1]) / (end[0] - begin[0]) for begin, end in pairs]
     axes.fill_between(times, busy, step="pre", color="#4477aa", alpha=0.6)

@@ -1,4 +1,4 @@
-"""Where a bench runs: a store that has the images and nothing made of them, projects, tools, and the plain tree.
+"""Where a bench runs: a store that has the images and nothing made of them, projects, tools, the plain tree.
 
 All of it lies below one folder, so on one disk, and stays there for the next run.
 """
