@@ -1,7 +1,7 @@
 """The benchmark suite: ``python -m tests.bench [--quick] [--scenario GROUP] [--out DIR]``.
 
-Builds an image of ten services, about 1 GB, in every way that a user meets, beside what packs the same tree as
-a whole; prints the tables, and writes bench.json and two pictures to DIR.  The page cache is warm, and
+Builds an image of ten services, about 1 GB, in every way that a user meets, beside what packs the same tree
+as a whole; prints the tables, and writes bench.json and two pictures to DIR.  The page cache is warm, and
 everything lies on one disk.  The first run fetches about 200 MB of Debian packages.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from linuxkit_rules.host import store_root
-from tests.bench import images, report, scenarios
+from tests.bench import images, report
 from tests.bench.figures import Figures
 from tests.bench.process import Cost
 from tests.bench.scenarios import QUICK, Scenarios, Sizes
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if "build" in (options.scenario or GROUPS):
             draw_timeline(world, options.out)
     figures = Figures(costs, sizes).all()
-    report.show(costs, figures, [scenarios.REMOTE], console)
+    report.show(costs, figures, console)
     report.save(
         costs, figures, options.out / "bench.json", {"quick": options.quick, "rounds": options.rounds}
     )

@@ -2,9 +2,10 @@
 
     python -m tests.bench.full_rebuild YML LAYOUTS STORE OUTPUT
 
-LinuxKit itself needs Docker or containerd and a network, which a benchmark should not.  As it does, this writes
-each image's files as tar members in turn, then reads them back and packs all of them anew, in one process.  The
-parts are the project's own: what differs from its builds is that nothing is kept and that there is one stream.
+LinuxKit itself needs Docker or containerd and a network, which a benchmark should not.  As it does, this
+writes each image's files as tar members in turn, then reads them back and packs all of them anew, in one
+process.  The parts are the project's own: what differs from its builds is that nothing is kept and that there
+is one stream.
 """
 
 import sys

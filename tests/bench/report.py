@@ -16,6 +16,7 @@ from rich.table import Table
 
 from tests.bench.figures import MB, Figure
 from tests.bench.process import Cost
+from tests.bench.scenarios import REMOTE
 
 Costs = Mapping[str, Sequence[Cost]]
 
@@ -31,8 +32,14 @@ COLUMNS: Sequence[tuple[str, str, Callable[[Cost], float | None]]] = (
 )
 """Name, form and value of the table's columns; read and written are by the whole process."""
 
+MISSING = {
+    REMOTE: "there is no remote cache yet",
+    "mkosi": "bookworm's needs root, debootstrap and a mirror",
+}
+"""What a table without a word would seem to have forgotten, and why it is not run."""
 
-def show(costs: Costs, figures: Sequence[Figure], missing: Sequence[str], console: Console) -> None:
+
+def show(costs: Costs, figures: Sequence[Figure], console: Console) -> None:
     """Print both tables."""
     table = Table(title="Whole processes, medians", caption="absolute figures hold for this run alone")
     table.add_column("scenario")
@@ -40,8 +47,8 @@ def show(costs: Costs, figures: Sequence[Figure], missing: Sequence[str], consol
         table.add_column(name, justify="right")
     for name, runs in costs.items():
         table.add_row(name, str(len(runs)), *(_cell(runs, form, value) for _, form, value in COLUMNS))
-    for name in missing:
-        table.add_row(name, "not run")
+    for name, reason in MISSING.items():
+        table.add_row(f"{name} ({reason})", "not run")
     console.print(table)
     table = Table(title="Ratios")
     for name in ("figure", "value", "goal", ""):
