@@ -73,12 +73,12 @@ def outline(
 
 
 def _grouped(tasks: Sequence[Task], outputs: Mapping[str, Mapping[str, int]]) -> tuple[Task, ...]:
-    """Put a task that is needed by tasks of one group alone into that group.
+    """Put a task that is needed by tasks of one group alone into that group; outputs stand alone.
 
     In a build with nothing to do each target costs a millisecond, whatever it stands for.
     """
     users: dict[int, set[str]] = {number: {""} for files in outputs.values() for number in files.values()}
-    groups = [task.group for task in tasks]
+    groups = ["" if number in users else task.group for number, task in enumerate(tasks)]
     for number in reversed(range(len(tasks))):  # each comes after all that need it
         asked = users.get(number, set())
         if len(asked) == 1 and not groups[number]:
