@@ -6,6 +6,7 @@ everything lies on one disk.  The first run fetches about 200 MB of Debian packa
 """
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     status.update(f"round {number + 1}: {name}")
         if "build" in (options.scenario or GROUPS):
             draw_timeline(world, options.out)
+    shutil.rmtree(world.root / "projects")
     figures = Figures(costs, sizes).all()
     report.show(costs, figures, console)
     report.save(

@@ -1,6 +1,7 @@
 """What a user would get otherwise: the same tree packed as a whole, by programs of locked Debian packages."""
 
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,12 +9,14 @@ from tests.bench.full_rebuild import MODULE
 from tests.bench.process import Cost, measure
 from tests.bench.world import World
 
+ROOT = Path(__file__).resolve().parents[2]
+
 CPIO_GZIP = "cpio | gzip -6"
 TAR_GZIP = "tar | gzip -6"
 CPIO_PIGZ = "cpio | pigz -6"
 FULL = "full rebuild, one gzip -6 stream (as LinuxKit does)"
-COPY = "cp of the initrd"
-COPY_SYNC = "cp of the initrd, synced"
+COPY = "cp of the ISO"
+COPY_SYNC = "cp of the ISO, synced"
 
 ALWAYS = (CPIO_GZIP, CPIO_PIGZ)
 """Those that each round runs; the others run once, for they tell little more and take minutes."""
@@ -56,23 +59,6 @@ class Baselines:
         """Make the image of all services with a memory that knows the images alone."""
         project = self._world.project("full")
         project.write(self._world.big())
-        command = [
-            "python",
-            "-m",
-            MODULE,
-            "big.yml",
-            str(project.layouts),
-            str(project.store),
-            str(self._out),
-        ]
-        return measure(python(command), project.folder, {"PYTHONPATH": str(ROOT)})
-
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def python(command: list[str]) -> list[str]:
-    """Put this interpreter in the place of ``python``."""
-    import sys
-
-    return [sys.executable, *command[1:]]
+        arguments = ["big.yml", str(project.layouts), str(project.store), str(self._out)]
+        command = [sys.executable, "-m", MODULE, *arguments]
+        return measure(command, project.folder, {"PYTHONPATH": str(ROOT)})

@@ -1,5 +1,6 @@
 """From costs to figures: ratios of medians within one run, each beside its goal."""
 
+import functools
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -117,15 +118,11 @@ class Figures:
         yield Figure("null: CPU for each further image in a SConstruct", slope, "ms")
 
     def _copies(self) -> Iterator[Figure]:
-        for stage in ("join", "iso"):
-            speed = (
-                self.median(scenarios.ISO, lambda cost, stage=stage: _speed(cost, stage))
-                if stage == "iso"
-                else (self.median(scenarios.COMMAND, lambda cost: _speed(cost, "join")))
-            )
-            for name in (baselines.COPY, baselines.COPY_SYNC):
-                copy = self.median(name, lambda cost: cost.written / cost.wall)
-                yield Figure(f"{stage}: speed / speed of {name}", speed / copy, least=0.6)
+        for stage, name in (("join", scenarios.COMMAND), ("iso", scenarios.ISO)):
+            speed = self.median(name, functools.partial(_speed, stage))
+            for copy in (baselines.COPY, baselines.COPY_SYNC):
+                other = self.median(copy, lambda cost: cost.written / cost.wall)
+                yield Figure(f"{stage}: speed / speed of {copy}", speed / other, least=0.6)
 
     def _memory(self) -> Iterator[Figure]:
         peak = self.median(scenarios.COLD, lambda cost: cost.memory)
@@ -145,6 +142,6 @@ def _compressed(cost: Cost, label: str) -> int:
     return sum(row["compressed"] for row in inside)
 
 
-def _speed(cost: Cost, stage: str) -> float:
+def _speed(stage: str, cost: Cost) -> float:
     """Bytes that a stage's steps wrote in a second."""
     return sum(row["written"] for row in cost.ran(stage)) / cost.seconds(stage)
