@@ -16,7 +16,8 @@ from rich.console import Console
 from linuxkit_rules.host import store_root
 from tests.bench import images, report
 from tests.bench.figures import Figures
-from tests.bench.process import Cost
+from tests.bench.process import Cost, MeasureError
+from tests.bench.report import Costs
 from tests.bench.scenarios import QUICK, Scenarios, Sizes
 from tests.bench.world import SMALL, World
 
@@ -33,28 +34,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
         images.make_lock(world.engine)
         return
     options.out.mkdir(parents=True, exist_ok=True)
-    with console.status("preparing") as status:
-        world.prepare()
-        costs: dict[str, list[Cost]] = {}
-        groups = Scenarios(world, sizes).groups
-        for number in range(1 if options.quick else options.rounds):
-            for group in options.scenario or GROUPS:
-                for name, cost in groups[group](number):
-                    costs.setdefault(name, []).append(cost)
-                    status.update(f"round {number + 1}: {name}")
-        if "build" in (options.scenario or GROUPS):
-            draw_timeline(world, options.out)
+    world.prepare()
+    wanted = options.scenario or GROUPS
+    costs = measured(Scenarios(world, sizes), wanted, 1 if options.quick else options.rounds, console)
+    if "build" in wanted:
+        draw_timeline(world, options.out)
+    if "scaling" in wanted:
+        draw_scaling(costs, sizes, options.out)
     shutil.rmtree(world.root / "projects")
     figures = Figures(costs, sizes).all()
     report.show(costs, figures, console)
-    report.save(
-        costs, figures, options.out / "bench.json", {"quick": options.quick, "rounds": options.rounds}
-    )
-    if "scaling" in (options.scenario or GROUPS):
-        from tests.bench import plots
+    chosen = {"quick": options.quick, "rounds": options.rounds, "groups": list(wanted)}
+    report.save(costs, figures, options.out / "bench.json", chosen)
+    console.print(f"{options.out} has bench.json and the pictures")
 
-        plots.scaling(costs, sizes, options.out / "scaling.png")
-    console.print(f"written: {options.out}/bench.json and pictures")
+
+def measured(scenarios: Scenarios, groups: Sequence[str], rounds: int, console: Console) -> Costs:
+    """Run the groups in turn, ``rounds`` times; one that fails is told and left."""
+    costs: dict[str, list[Cost]] = {}
+    for number in range(rounds):
+        for group in groups:
+            try:
+                for name, cost in scenarios.groups[group](number):
+                    costs.setdefault(name, []).append(cost)
+                    console.print(
+                        f"round {number + 1}: {name}: {cost.wall:.2f} s", style="dim", highlight=False
+                    )
+            except MeasureError as error:
+                console.print(f"round {number + 1}, {group}: {error}", style="bold", markup=False)
+    return costs
+
+
+def draw_scaling(costs: Costs, sizes: Sizes, out: Path) -> None:
+    """Draw what grows with the number of services."""
+    from tests.bench import plots
+
+    plots.scaling(costs, sizes, out / "scaling.png")
 
 
 def draw_timeline(world: World, out: Path) -> None:

@@ -15,6 +15,10 @@ from linuxkit_rules.formats.account import KINDS
 RUNNER = Path(__file__).with_name("runner.py")
 
 
+class MeasureError(Exception):
+    """A command that was to be measured has failed."""
+
+
 @dataclass(frozen=True)
 class Cost:
     """Seconds and bytes of one run; ``steps`` are the rows of its trace."""
@@ -53,7 +57,7 @@ def measure(
     *,
     sample: Path | None = None,
 ) -> Cost:
-    """Run ``command`` in ``folder``; raise SystemExit with what it said where it fails."""
+    """Run ``command`` in ``folder``; raise MeasureError with what it said where it fails."""
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryDirectory() as name:
         trace = Path(name) / "trace"
@@ -68,5 +72,5 @@ def measure(
         rows = [json.loads(line) for line in trace.read_text().splitlines()] if trace.exists() else []
     found = json.loads(result.stdout) if result.returncode == 0 else {"status": result.returncode}
     if found.pop("status"):
-        raise SystemExit(f"{' '.join(command)[:200]} failed:\n{result.stderr[-3000:]}")
+        raise MeasureError(f"{' '.join(command)[:200]} failed:\n{result.stderr[-3000:]}")
     return Cost(**found, steps=rows)
