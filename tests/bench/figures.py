@@ -51,6 +51,7 @@ class Figures:
             self._changes,
             self._null,
             self._per_service,
+            self._per_image,
             self._copies,
             self._memory,
         )
@@ -89,8 +90,7 @@ class Figures:
         names = (scenarios.COMMAND, scenarios.FLIP, scenarios.FILE, scenarios.CMDLINE, scenarios.IMAGE)
         for name in names:
             yield Figure(f"{name}: CPU of {gzip} / CPU", self.cpu(gzip) / self.cpu(name), least=50)
-        whole = f"services/{self._sizes.changed}/rootfs"
-        cold = self.median(scenarios.COLD, lambda cost: _compressed(cost, whole))
+        cold = self.median(scenarios.COLD, lambda cost: _compressed(cost, self._sizes.changed))
         packed = self.median(scenarios.IMAGE, lambda cost: cost.moved("compressed"))
         yield Figure(f"{scenarios.IMAGE}: compressed / the service", packed / cold, most=1.1)
 
@@ -112,6 +112,8 @@ class Figures:
                 slope = statistics.linear_regression(counts, values).slope * 1000
                 label = scaled(name, shape, 0).replace(" 0 services,", "")
                 yield Figure(f"{label}: CPU for each further service", slope, "ms", most=most)
+
+    def _per_image(self) -> Iterator[Figure]:
         counts = self._sizes.many
         values = [self.cpu(many(scenarios.NULL, count)) for count in counts]
         slope = statistics.linear_regression(counts, values).slope * 1000
@@ -131,15 +133,11 @@ class Figures:
         yield Figure("cold: peak memory / that of a tenth of the size", peak / small, most=1.1)
 
 
-def _compressed(cost: Cost, label: str) -> int:
-    """Bytes that the steps of one label compressed, those that they asked for included."""
-    (outer,) = (row for row in cost.ran("container-rootfs") if row["label"] == label)
-    inside = (
-        row
-        for row in cost.steps
-        if row["thread"] == outer["thread"] and outer["begin"] <= row["begin"] and row["end"] <= outer["end"]
-    )
-    return sum(row["compressed"] for row in inside)
+def _compressed(cost: Cost, service: str) -> int:
+    """Bytes that the steps which pack a service's image compressed."""
+    place = f"services/{service}/"
+    rows = cost.ran("container-rootfs", "rootfs")
+    return sum(row["compressed"] for row in rows if place in row["label"])
 
 
 def _speed(stage: str, cost: Cost) -> float:
