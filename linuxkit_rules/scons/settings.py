@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from linuxkit_rules.plan.settings import Settings
     from linuxkit_rules.scons.progress import Display
     from linuxkit_rules.stages.stage import Engine, Event
+    from linuxkit_rules.stages.trace import Span, Trace, Untraced
 
 DEFAULTS: dict[str, str] = {
     "LINUXKIT_STORE": "",
@@ -129,7 +131,8 @@ class Site:
             if self._engine is None:
                 display = Display(quiet=not SCons.Action.print_actions)
                 fetching = access(self._fetching, progress=display)
-                self._engine = Engine(self.store, _reporter(self._trace, display), fetching, self.limits)
+                trace = _trace(self._trace)
+                self._engine = Engine(self.store, _reporter(display), fetching, self.limits, trace)
             return self._engine
 
 
@@ -153,20 +156,34 @@ def _site(root: Path, trace: str, fetching: tuple[tuple[str, str], ...], limits:
     return Site(root, trace, dict(fetching), limits)
 
 
-def _reporter(trace: Path | None, display: Display) -> Callable[[Event], None]:
-    """Give what prints the steps on ``display``; the file ``trace`` gets all of them, as lines of JSON."""
+def _reporter(display: Display) -> Callable[[Event], None]:
+    """Give what prints the steps on ``display``."""
     lock = threading.Lock()
 
     def report(event: Event) -> None:
-        with lock:
-            if SCons.Action.print_actions and (event.how == "run" or event.depth == 0):
-                word = event.stage if event.how == "run" else f"{event.stage} (from the store)"
+        if SCons.Action.print_actions and (event.how == "run" or event.depth == 0):
+            word = event.stage if event.how == "run" else f"{event.stage} (from the store)"
+            with lock:
                 display.line("  " * event.depth + f"{word} {event.label}".rstrip())
-            if trace is not None:
-                with trace.open("a") as file:
-                    file.write(json.dumps(dataclasses.asdict(event)) + "\n")
 
     return report
+
+
+def _trace(path: Path | None) -> Trace | Untraced:
+    """Give the trace that adds each step to the file ``path``, a line of JSON for each."""
+    from linuxkit_rules.stages.trace import Trace, Untraced
+
+    if path is None:
+        return Untraced()
+    lock = threading.Lock()
+
+    def report(span: Span) -> None:
+        value = dataclasses.asdict(span)
+        line = json.dumps(value.pop("event") | value)
+        with lock, path.open("a") as file:
+            file.write(line + "\n")
+
+    return Trace(time.monotonic, report)
 
 
 def _compression(text: str) -> tuple[Compression | None, int, bool]:

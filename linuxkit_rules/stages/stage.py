@@ -7,6 +7,7 @@ parameters and input digests.  Stages need no SCons: tests and other programs ca
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import hashlib
@@ -21,6 +22,7 @@ from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.errors import DamagedError
 from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
 from linuxkit_rules.stages.access import Access
+from linuxkit_rules.stages.trace import Trace, Untraced
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Memory, Result
 
@@ -124,13 +126,15 @@ _depth: ContextVar[int] = ContextVar("depth", default=0)  # a thread of a stage'
 class Engine:
     """Runs stages against one store and remembers what they gave.
 
-    ``report`` hears every step; ``limits`` are what images are held to.
+    ``report`` hears every step when it begins, ``trace`` when it has ended; ``limits`` are what images are
+    held to.
     """
 
     store: Store
     report: Callable[[Event], None] = lambda event: None
     access: Access = dataclasses.field(default_factory=Access)
     limits: Limits = DEFAULT_LIMITS
+    trace: Trace | Untraced = Untraced()  # noqa: RUF009 - it has no state
 
     def __post_init__(self) -> None:
         self.memory = Memory(self.store)
@@ -149,12 +153,18 @@ class Engine:
             with self.store.exclusive(recipe):
                 known = self.memory.get(recipe)
                 if known is None:
-                    self.report(Event("run", stage.name, shown, _depth.get()))
-                    result = self._made(stage, inputs)
+                    with self._told("run", stage, shown):
+                        result = self._made(stage, inputs)
                     self.memory.put(recipe, result, stage.name, stage.label() or label)
                     return result
-        self.report(Event("hit", stage.name, shown, _depth.get()))
-        return known
+        with self._told("hit", stage, shown):
+            return known
+
+    def _told(self, how: str, stage: Stage, label: str) -> contextlib.AbstractContextManager[None]:
+        """Report that a step begins; have the block traced as that step."""
+        event = Event(how, stage.name, label, _depth.get())
+        self.report(event)
+        return self.trace.step(event)
 
     def _made(self, stage: Stage, inputs: Inputs) -> Result:
         """Run the stage; what it asked other stages for and has rotted since is asked for again."""
