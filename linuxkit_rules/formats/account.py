@@ -14,7 +14,10 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 
 KINDS = ("read", "hashed", "compressed", "written")
-"""What is counted, in bytes: read from the store, hashed, given to a compressor, written to the store."""
+"""What is counted, in bytes: read from blobs and compressed streams, hashed, given to a compressor, written.
+
+What the kernel copies from blobs to an output is read and written, even where it shares the blocks.
+"""
 
 
 class Account:

@@ -164,9 +164,7 @@ def decompressed(file: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Iterator[by
         pieces: Iterator[bytes] = iter(source.piece, b"")
     else:
         pieces = _members(source, compression)
-    for piece in pieces:
-        source.give(len(piece))
-        yield piece
+    yield from _counted(pieces, source)
 
 
 def sniff(head: bytes) -> Compression:
@@ -190,9 +188,17 @@ def first_member(file: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Iterator[by
     compression = sniff(source.peek(6))
     if compression is Compression.NONE:
         raise FormatError("not a compressed stream")
-    for piece in _MEMBERS[compression]()(source):
-        source.give(len(piece))
-        yield piece
+    yield from _counted(_MEMBERS[compression]()(source), source)
+
+
+def _counted(pieces: Iterator[bytes], source: Source) -> Iterator[bytes]:
+    """Hold what comes of ``source`` to its limits."""
+    try:
+        for piece in pieces:
+            source.give(len(piece))
+            yield piece
+    finally:
+        note(read=source.taken)
 
 
 def _members(source: Source, compression: Compression) -> Iterator[bytes]:

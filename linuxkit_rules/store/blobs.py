@@ -127,6 +127,7 @@ class Store:
         if digest not in self._sound:
             try:
                 self._check(digest, hashlib.file_digest(file, "sha256").hexdigest())
+                note(read=file.tell(), hashed=file.tell())
                 file.seek(0)
             except BaseException:
                 file.close()

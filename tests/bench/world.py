@@ -27,6 +27,7 @@ from linuxkit_rules.stages.image import ImageStage
 from linuxkit_rules.stages.stage import Engine
 from linuxkit_rules.stages.tool import Program, install
 from linuxkit_rules.store.blobs import Store
+from linuxkit_rules.store.memory import Result
 from tests.bench import images
 from tests.bench.process import Cost, measure
 
@@ -40,6 +41,10 @@ for yml in env.Glob("*.yml"):
     env.LinuxKitImage("out/" + str(yml)[:-4], yml, formats=ARGUMENTS.get("formats", "kernel+initrd"))
 """
 EMPTY = 'env = Environment(tools=[])\nenv.Command("x", [], Touch("$TARGET"))\n'
+
+
+CONTENT = ("blobs", "entries", "oci-layout", "index.json")
+"""What a store holds; locks, leases, notes of builds and tools are each store's own."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +163,7 @@ class World:
         todo: list[Step] = [parts.initrd]
         for name in ("iso", "kernel+initrd"):
             todo += by_name(name).steps(parts).values()
-        done: dict[Step, object] = {}
+        done: dict[Step, Result] = {}
         while todo:
             step = todo.pop()
             if isinstance(step.stage, ImageStage | ComponentImage):
@@ -170,8 +175,11 @@ class World:
         base = self.root / "projects" / name
         shutil.rmtree(base, ignore_errors=True)
         base.mkdir(parents=True)
-        if self.engine.store.root.exists():
-            subprocess.run(["cp", "-al", self.engine.store.root, base / "store"], check=True)
+        store, there = self.engine.store.root, base / "store"
+        if store.exists():
+            there.mkdir()
+            parts = [store / name for name in CONTENT]
+            subprocess.run(["cp", "-al", *parts, there], check=True)
         return Project(base / "project", base / "store", self.layouts, compression)
 
     def empty(self) -> Cost:
