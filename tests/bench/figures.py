@@ -149,4 +149,4 @@ def _speed(stage: str, suffix: str, cost: Cost) -> float:
     """Bytes of the outputs ending with ``suffix``, for each second of listing and delivering them."""
     delivered = [row for row in cost.steps if row["how"] == "deliver" and row["label"].endswith(suffix)]
     seconds = cost.seconds(stage) + sum(row["end"] - row["begin"] for row in delivered)
-    return sum(row["written"] for row in delivered) / seconds
+    return float(sum(row["written"] for row in delivered) / seconds)

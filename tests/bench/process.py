@@ -41,7 +41,7 @@ class Cost:
 
     def seconds(self, *stages: str) -> float:
         """Seconds that steps of some stages took, those that they asked for included."""
-        return sum(row["end"] - row["begin"] for row in self.ran(*stages))
+        return float(sum(row["end"] - row["begin"] for row in self.ran(*stages)))
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the steps, of which the sums."""
