@@ -90,6 +90,43 @@ def test_scons_makes_again_what_has_rotted_in_the_same_build(project: Project, t
         assert files(project) == {f"tiny{suffix}": data for suffix, data in right.items()}
 
 
+def test_a_part_of_a_container_that_has_rotted_is_made_again_and_then_the_others(project: Project) -> None:
+    project.scons()
+    (bundle,) = (
+        item.entry.result.output
+        for item in survey(project.root / "store").entries
+        if item.entry and item.entry.stage == "bundle" and item.entry.label.endswith("/app")
+    )
+    flip(project.root / "store" / "blobs" / "sha256" / bundle.digest.hex)
+    said = project.scons(LINUXKIT_COMPRESSION="gzip")
+    assert "was damaged and has been dropped: it is made again" in said
+    assert [label for how, stage, label in project.events if (how, stage) == ("run", "segment")].count(
+        "services/app/segment"
+    ) == 1 + 1  # the one that failed, and the one that has it made again
+    found = files(project)
+    shutil.rmtree(project.root / "out")
+    project.scons(LINUXKIT_COMPRESSION="gzip", LINUXKIT_STORE=str(project.root / "fresh"))
+    assert files(project) == found
+    assert "is up to date" in project.scons(
+        ".", LINUXKIT_COMPRESSION="gzip", LINUXKIT_STORE=str(project.root / "fresh")
+    )
+
+
+@pytest.mark.parametrize("name", ["initrd", "services/app"])
+def test_a_descriptor_that_lacks_a_part_is_written_again(project: Project, name: str) -> None:
+    """A killed run can leave a descriptor cut short, and no notes."""
+    project.scons()
+    before = files(project)
+    target = project.root / "out" / ".linuxkit" / "tiny" / f"{name}.json"
+    lines = target.read_bytes().splitlines(keepends=True)
+    target.write_bytes(b"".join(lines[:-1]))
+    (project.root / ".sconsign.dblite").unlink()
+    project.scons()
+    assert target.read_bytes().splitlines(keepends=True) == lines
+    assert files(project) == before
+    assert "is up to date" in project.scons(".")
+
+
 def test_a_blob_that_rotted_is_found_before_a_slice_of_it_is_used(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     blob = store.put(b"0123456789")

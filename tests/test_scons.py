@@ -45,6 +45,20 @@ def test_changed_command_runs_bundle_segment_and_join_alone(project: Project) ->
     assert files(project) == before
 
 
+def test_container_is_one_target_in_each_form_and_only_the_wanted_form_is_packed(project: Project) -> None:
+    project.edit('["kernel+initrd"]', '["kernel+initrd", "tar"]', "SConstruct")
+    project.scons("out/tiny.tar")
+    labels = [label for how, _, label in project.events if label.startswith("services/app/")]
+    assert labels == ["services/app/bundle", "services/app/rootfs.tar", "services/app/segment.tar"]
+    project.scons()
+    state = project.root / "out" / ".linuxkit" / "tiny" / "services"
+    names = {str(path.relative_to(state)) for path in state.rglob("*.json")}
+    assert names == {
+        f"{name}{suffix}.json" for name in ("app", "other") for suffix in ("", ".tar", "/bundle")
+    }
+    assert "is up to date" in project.scons(".")
+
+
 def test_comment_in_the_yaml_changes_nothing(project: Project) -> None:
     project.scons()
     project.edit("\ninit:", "\n# a comment that moves every line below it\ninit:")

@@ -294,7 +294,7 @@ def test_what_decides_bytes_is_in_the_key() -> None:
     assert len({key(stage, {}) for stage in stages}) == len(stages)
     assert key(Rootfs("a", level=4), {}) == key(Rootfs("a"), {})
     assert key(Rootfs("a", level=19), {}) == key(Rootfs("a", release=True), {})
-    assert Rootfs("a").parameters()["compressor"] == {"zstd": [1, Compression.ZSTD.version]}
+    assert Rootfs("a").parameters()["compressor"] == {"zstd": [4, Compression.ZSTD.version]}
     ruled = Rootfs("a", compression=None, release=True).parameters()["compressor"]
     assert ruled == {"zstd": [19, Compression.ZSTD.version], "gzip": [9, Compression.GZIP.version]}
 

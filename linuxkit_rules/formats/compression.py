@@ -20,6 +20,7 @@ from isal import __version__ as isal_version
 from isal import igzip_lib, isal_zlib
 
 from linuxkit_rules.errors import FormatError
+from linuxkit_rules.formats.account import note
 from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
 from linuxkit_rules.formats.source import Source
 from linuxkit_rules.formats.streams import SupportsWrite
@@ -103,6 +104,7 @@ class _Writer:
         self._compressor: _Compressor | None = None
         self._pieces: list[bytes] = []
         self._size = 0
+        self._flushed = 0
 
     def write(self, data: bytes, /) -> int:
         self._pieces.append(data)
@@ -114,6 +116,7 @@ class _Writer:
     def finish(self) -> None:
         last = self._compressor or _compressor(*self._recipe, threads=0)
         self._out.write(last.compress(b"".join(self._pieces)) + last.flush())
+        note(compressed=self._flushed + self._size)
 
     def _flush(self) -> None:
         """Compress pieces of one size, whatever the sizes written: isal's output depends on them."""
@@ -123,6 +126,7 @@ class _Writer:
         whole = len(data) // _WRITE * _WRITE
         for start in range(0, whole, _WRITE):
             self._out.write(self._compressor.compress(data[start : start + _WRITE]))
+        self._flushed += whole
         self._pieces, self._size = [bytes(data[whole:])], len(data) - whole
 
 
@@ -160,9 +164,7 @@ def decompressed(file: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Iterator[by
         pieces: Iterator[bytes] = iter(source.piece, b"")
     else:
         pieces = _members(source, compression)
-    for piece in pieces:
-        source.give(len(piece))
-        yield piece
+    yield from _counted(pieces, source)
 
 
 def sniff(head: bytes) -> Compression:
@@ -186,9 +188,17 @@ def first_member(file: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Iterator[by
     compression = sniff(source.peek(6))
     if compression is Compression.NONE:
         raise FormatError("not a compressed stream")
-    for piece in _MEMBERS[compression]()(source):
-        source.give(len(piece))
-        yield piece
+    yield from _counted(_MEMBERS[compression]()(source), source)
+
+
+def _counted(pieces: Iterator[bytes], source: Source) -> Iterator[bytes]:
+    """Hold what comes of ``source`` to its limits."""
+    try:
+        for piece in pieces:
+            source.give(len(piece))
+            yield piece
+    finally:
+        note(read=source.taken)
 
 
 def _members(source: Source, compression: Compression) -> Iterator[bytes]:

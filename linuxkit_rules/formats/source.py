@@ -13,7 +13,7 @@ _READ = 1 << 14  # small, so that little is read twice where members are short
 class Source:
     """Bytes of ``file`` from where it stands, with a few of them looked at ahead.
 
-    It counts what is read and, by ``give`` and ``begin``, what comes of it.
+    It counts what is read, in ``taken``, and by ``give`` and ``begin`` what comes of it.
     """
 
     def __init__(self, file: BinaryIO, limits: Limits) -> None:
@@ -21,7 +21,7 @@ class Source:
         self._limits = limits
         self._buffer = b""
         self._at = 0
-        self._taken = 0
+        self.taken = 0
         self._given = 0
         self._members = 0
 
@@ -36,8 +36,8 @@ class Source:
         self._given += size
         if self._given > self._limits.total:
             raise self._limits.excess("total", f"{self._given} bytes uncompressed")
-        if self._given > self._limits.floor and self._given > self._limits.ratio * self._taken:
-            raise self._limits.excess("ratio", f"{self._given // self._taken} bytes of each compressed one")
+        if self._given > self._limits.floor and self._given > self._limits.ratio * self.taken:
+            raise self._limits.excess("ratio", f"{self._given // self.taken} bytes of each compressed one")
 
     def peek(self, size: int) -> bytes:
         """Give the next ``size`` bytes without taking them; fewer at the end."""
@@ -79,5 +79,5 @@ class Source:
 
     def _read(self, size: int) -> bytes:
         data = self._file.read(size)
-        self._taken += len(data)
+        self.taken += len(data)
         return data

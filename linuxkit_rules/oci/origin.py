@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import ImageError
+from linuxkit_rules.formats.account import note
 from linuxkit_rules.oci.manifest import SIZE_LIMIT
 from linuxkit_rules.store.blobs import SupportsWrite
 
@@ -94,6 +95,7 @@ class _Check(HashWriter):
             raise WrongContentError(message, where=self._where)
         if self.digest != self._expected.digest:
             raise WrongContentError(f"has the wrong content: {self.digest}", where=self._where)
+        note(hashed=self.size)
 
 
 def copy_verified(origin: Origin, descriptor: Descriptor, out: SupportsWrite) -> None:

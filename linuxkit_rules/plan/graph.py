@@ -36,13 +36,15 @@ class Input:
 class Step:
     """A stage and its inputs.  ``name`` is unique in a plan and readable: ``services/redis/rootfs``.
 
-    ``where`` is the place in the YAML that asks for the step, for messages.
+    ``where`` is the place in the YAML that asks for the step, for messages.  Steps of one ``group`` are
+    wanted together or not at all, so that one target can stand for them.
     """
 
     name: str
     stage: Stage
     inputs: tuple[Input, ...] = ()
     where: str = ""
+    group: str = ""
 
     def identity(self) -> tuple[Any, ...]:
         """Give what is equal for steps that give the same bytes: recipes and local files, all the way."""

@@ -106,7 +106,8 @@ def lock_name(shown: str) -> str:
 def _as_members(step: Step) -> Step:
     """Give the step that packs the same entries as tar members."""
     assert isinstance(step.stage, PackingStage)  # noqa: S101 - segments are made by nothing else
-    return replace(step, name=f"{step.name}.tar", stage=step.stage.as_members())
+    group = f"{step.group}.tar" if step.group else ""
+    return replace(step, name=f"{step.name}.tar", stage=step.stage.as_members(), group=group)
 
 
 class _Planner:
@@ -285,9 +286,9 @@ class _Planner:
         name = stage.place.directory.removeprefix("containers/")
         if stage.first is None:
             files = ContainerRootfs(place=stage.place, image=stage.image, **self._packing)
-            yield Step(f"{name}/rootfs", files, inputs(("image", image)), where)
+            yield Step(f"{name}/rootfs", files, inputs(("image", image)), where, group=name)
         bundle = Step(f"{name}/bundle", stage, inputs(("image", image)), where)
-        yield Step(f"{name}/segment", Segment(**self._packing), inputs(("bundle", bundle)))
+        yield Step(f"{name}/segment", Segment(**self._packing), inputs(("bundle", bundle)), group=name)
 
     def _files(self) -> Iterator[Step]:
         entries, sources = items(self._spec, self._source)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 class Task(NamedTuple):
     """A step: its name, its stage's ``name/version``, and its recipe as canonical JSON.
 
-    ``inputs`` are pairs of a role and either the number of a task or the path of a local file.
+    ``inputs`` are pairs of a role and either the number of a task or the path of a local file.  Tasks of one
+    ``group`` share a target; without one a task has a target of its own.
     """
 
     name: str
     stage: str
     recipe: str
     inputs: tuple[tuple[str, int | str], ...]
+    group: str = ""
 
 
 class Outline(NamedTuple):
@@ -35,7 +37,10 @@ class Outline(NamedTuple):
     def from_json(cls, value: Any) -> Outline:
         """Read what ``to_json`` gave."""
         rows = value["tasks"]
-        tasks = (Task(name, stage, recipe, tuple(map(tuple, given))) for name, stage, recipe, given in rows)
+        tasks = (
+            Task(name, stage, recipe, tuple(map(tuple, given)), group)
+            for name, stage, recipe, given, group in rows
+        )
         return cls(tuple(tasks), value["outputs"], tuple(value["warnings"]))
 
     def to_json(self) -> dict[str, Any]:
@@ -54,7 +59,7 @@ def outline(
         if step not in numbers:
             inputs = tuple((item.role, given(item.source)) for item in step.inputs)
             stage = f"{step.stage.name}/{step.stage.version}"
-            tasks.append(Task(step.name, stage, step.recipe().decode(), inputs))
+            tasks.append(Task(step.name, stage, step.recipe().decode(), inputs, step.group))
             numbers[step] = len(numbers)
         return numbers[step]
 
@@ -64,4 +69,21 @@ def outline(
     found = {
         name: {suffix: number(step) for suffix, step in steps.items()} for name, steps in outputs.items()
     }
-    return Outline(tuple(tasks), found, warnings), tuple(numbers)
+    return Outline(_grouped(tasks, found), found, warnings), tuple(numbers)
+
+
+def _grouped(tasks: Sequence[Task], outputs: Mapping[str, Mapping[str, int]]) -> tuple[Task, ...]:
+    """Put a task that is needed by tasks of one group alone into that group; outputs stand alone.
+
+    In a build with nothing to do each target costs a millisecond, whatever it stands for.
+    """
+    users: dict[int, set[str]] = {number: {""} for files in outputs.values() for number in files.values()}
+    groups = ["" if number in users else task.group for number, task in enumerate(tasks)]
+    for number in reversed(range(len(tasks))):  # each comes after all that need it
+        asked = users.get(number, set())
+        if len(asked) == 1 and not groups[number]:
+            (groups[number],) = asked
+        for _, given in tasks[number].inputs:
+            if isinstance(given, int):
+                users.setdefault(given, set()).add(groups[number])
+    return tuple(task._replace(group=group) for task, group in zip(tasks, groups, strict=True))

@@ -78,12 +78,35 @@ class Action(_ActionAction):  # type: ignore[misc]
         """Make the targets."""
 
 
-class Job(NamedTuple):
-    """What a descriptor target stands for: ``step`` gives the true step of ``task``, and may have to plan."""
+class Origin(NamedTuple):
+    """Where an input comes from: the part number ``part`` of the source number ``source``.
+
+    Without a source it is an earlier part of the same target.
+    """
+
+    source: int | None
+    part: int = 0
+
+
+class Part(NamedTuple):
+    """One of the tasks of a target: ``step`` gives its true step, and may have to plan."""
 
     task: Task
+    inputs: tuple[Origin, ...]
     step: Callable[[], Step]
+
+
+class Job(NamedTuple):
+    """What a descriptor target stands for: its tasks, each after those that it needs."""
+
+    parts: tuple[Part, ...]
     site: Site
+
+    def recipe(self) -> str:
+        """Give everything that decides the results but the sources' contents."""
+        if len(self.parts) == 1:
+            return self.parts[0].task.recipe
+        return "\n".join(f"{part.task.recipe} {json.dumps(part.inputs)}" for part in self.parts)
 
 
 class RunStage(Action):
@@ -91,36 +114,45 @@ class RunStage(Action):
 
     def strfunction(self, target: Nodes, source: Nodes, env: Any, executor: Any = None) -> str:
         """Name the stage and the step where nothing is run; else the engine's report tells more."""
-        task = target[0].attributes.linuxkit_job.task
-        stage, _, _ = task.stage.partition("/")
-        return "" if SCons.Action.execute_actions else f"{stage} {task.name}"
+        if SCons.Action.execute_actions:
+            return ""
+        tasks = [part.task for part in target[0].attributes.linuxkit_job.parts]
+        return "\n".join(f"{task.stage.partition('/')[0]} {task.name}" for task in tasks)
 
     def get_presig(self, target: Sequence[Node], source: Any, env: Any, executor: Any = None) -> bytes:
         """Sign by the stage's name and version."""
-        signature: str = target[0].attributes.linuxkit_job.task.stage
-        return signature.encode()
+        job: Job = target[0].attributes.linuxkit_job
+        return " ".join(part.task.stage for part in job.parts).encode()
 
     def work(self, targets: Sequence[Node], sources: Sequence[Node], env: Any) -> None:
         """Read the inputs' descriptors, run the stage, write its descriptor."""
         from linuxkit_rules.plan.graph import blamed, gather
 
         job: Job = targets[0].attributes.linuxkit_job
-        step, engine = job.step(), job.site.engine
-        pairs = zip((item.role for item in step.inputs), sources, strict=False)
-        inputs = gather((role, self._read(node, job.site)) for role, node in pairs)
-        with blamed(step):
-            try:
-                result = engine.run(step.stage, inputs, step.name)
-            except DamagedError as error:
-                result = remade(job, error)
-        write(Path(targets[0].get_abspath()), encode(result))
+        done: list[Result] = []
+        for part in job.parts:
+            step = part.step()
+            given = (
+                done[origin.part].output
+                if origin.source is None
+                else self._read(sources[origin.source], origin.part, job.site)
+                for origin in part.inputs
+            )
+            inputs = gather(zip((item.role for item in step.inputs), given, strict=True))
+            with blamed(step):
+                try:
+                    result = job.site.engine.run(step.stage, inputs, step.name)
+                except DamagedError as error:
+                    result = remade(part, job.site, error)
+            done.append(result)
+        write(Path(targets[0].get_abspath()), encode(done))
 
     @staticmethod
-    def _read(node: Node, site: Site) -> Descriptor:
+    def _read(node: Node, part: int, site: Site) -> Descriptor:
         from linuxkit_rules.plan.graph import LocalFile, ingest
 
         if hasattr(node.attributes, "linuxkit_job"):
-            return decode(Path(node.get_abspath()).read_bytes()).output
+            return decode(Path(node.get_abspath()).read_bytes())[part].output
         return ingest(LocalFile(Path(node.rfile().get_abspath())), site.engine)
 
 
@@ -137,14 +169,19 @@ class Deliver(Action):
 
     def work(self, targets: Sequence[Node], sources: Sequence[Node], env: Any) -> None:
         """Note what is delivered, copy, then rename over the target."""
+        from linuxkit_rules.stages.stage import Event
+
         attributes = targets[0].attributes
-        store, target = attributes.linuxkit_site.engine.store, Path(targets[0].get_abspath())
-        blob = decode(Path(sources[0].get_abspath()).read_bytes()).output
+        engine, target = attributes.linuxkit_site.engine, Path(targets[0].get_abspath())
+        job: Job = sources[0].attributes.linuxkit_job
+        part = attributes.linuxkit_part
+        blob = decode(Path(sources[0].get_abspath()).read_bytes())[part].output
         write(Path(attributes.linuxkit_note.get_abspath()), str(blob.digest).encode(), sync=True)
-        try:
-            deliver(store, blob, target)
-        except DamagedError as error:
-            deliver(store, remade(sources[0].attributes.linuxkit_job, error).output, target)
+        with engine.trace.step(Event("deliver", "deliver", str(targets[0]))):
+            try:
+                deliver(engine.store, blob, target)
+            except DamagedError as error:
+                deliver(engine.store, remade(job.parts[part], job.site, error).output, target)
 
 
 class Discard(Action):
@@ -176,12 +213,12 @@ class Generate(Action):
         make([Path(node.get_abspath()) for node in targets])
 
 
-def remade(job: Job, lost: DamagedError) -> Result:
-    """Make what ``job`` gives from the bottom up, and with it what was lost on the way."""
+def remade(part: Part, site: Site, lost: DamagedError) -> Result:
+    """Make what ``part`` gives from the bottom up, and with it what was lost on the way."""
     from linuxkit_rules.plan.graph import realise
 
     print(f"note: {lost.message}: it is made again", file=sys.stderr, flush=True)
-    return realise(job.step(), job.site.engine)
+    return realise(part.step(), site.engine)
 
 
 def deliver(store: Store, blob: Descriptor, target: Path) -> None:
@@ -208,19 +245,26 @@ def write(path: Path, data: bytes, *, sync: bool = False) -> None:
         raise StoreError(f"cannot write: {error.strerror}", where=str(path)) from error
 
 
-def encode(result: Result) -> bytes:
-    """Give the text of a descriptor target: the output's descriptor, and what it refers to."""
+def encode(results: Sequence[Result]) -> bytes:
+    """Give the text of a descriptor target: a line for each of its parts.
+
+    A line is the output's descriptor, and what that refers to.
+    """
+    return b"".join(canonical_json(_to_json(result)) + b"\n" for result in results)
+
+
+def _to_json(result: Result) -> dict[str, Any]:
     value: dict[str, Any] = dict(result.output.to_json())
     if result.refers:
         value["refers"] = [item.to_json() for item in result.refers]
-    return canonical_json(value) + b"\n"
+    return value
 
 
-def decode(data: bytes) -> Result:
+def decode(data: bytes) -> list[Result]:
     """Read a descriptor target; raise FormatError where it is none."""
     try:
-        value = json.loads(data)
-        refers = tuple(Descriptor.from_json(item) for item in value.get("refers", ()))
+        values = [json.loads(line) for line in data.splitlines()]
+        refers = [tuple(Descriptor.from_json(item) for item in value.get("refers", ())) for value in values]
     except (ValueError, AttributeError, TypeError) as error:
         raise FormatError("a descriptor target is damaged", hint="remove the .linuxkit folder") from error
-    return Result(Descriptor.from_json(value), refers)
+    return [Result(Descriptor.from_json(value), items) for value, items in zip(values, refers, strict=True)]

@@ -1,6 +1,6 @@
-"""Tasks become targets: each task a small descriptor file, each output a real file.
+"""Tasks become targets: each task or group of them a small descriptor file, each output a real file.
 
-A task that two images share is declared once.
+A target that two images share is declared once.
 
 SCons writes its notes when it ends, and believes that a file is as they say.  After a run that was killed
 that is not so: the file may be newer than the notes.  So a descriptor counts only where it has the bytes that
@@ -23,13 +23,13 @@ from SCons.Util import hash_signature
 
 from linuxkit_rules.digest import canonical_json
 from linuxkit_rules.errors import FormatError, UsageError
-from linuxkit_rules.scons.actions import Deliver, Discard, Job, Node, RunStage, decode
+from linuxkit_rules.scons.actions import Deliver, Discard, Job, Node, Origin, Part, RunStage, decode
 from linuxkit_rules.scons.settings import Site
 from linuxkit_rules.store.memory import Memory, Result
 
 if TYPE_CHECKING:
     from linuxkit_rules.plan.graph import Step
-    from linuxkit_rules.plan.outline import Outline, Task
+    from linuxkit_rules.plan.outline import Outline
 
 FileNode = Callable[[Path], Node]
 """Gives the node of a local file."""
@@ -69,7 +69,16 @@ class Draft:
         self.outline = outline
         self.step = step
         self.files = files
-        self.nodes: dict[int, Node] = {}
+        self.nodes: dict[str | int, Node] = {}
+        self._groups: dict[str, list[int]] = {}
+        for number, task in enumerate(outline.tasks):
+            if task.group:
+                self._groups.setdefault(task.group, []).append(number)
+
+    def members(self, number: int) -> Sequence[int]:
+        """Give the tasks, in order, that share the target of the task ``number``."""
+        group = self.outline.tasks[number].group
+        return self._groups[group] if group else (number,)
 
 
 class Declarations:
@@ -79,7 +88,7 @@ class Declarations:
         self._site = site
         self._memory = Memory(site.store)
         self._nodes: dict[tuple[str, tuple[Node, ...]], Node] = {}
-        self._results: dict[Node, Result | None] = {}
+        self._results: dict[Node, list[Result] | None] = {}
         self._taken: set[str] = set()
         self._owners: dict[Node, str] = {}
 
@@ -95,58 +104,73 @@ class Declarations:
 
     def output(self, draft: Draft, target: Node, number: int) -> Node:
         """Declare that ``target`` is a copy of what the task ``number`` gives."""
-        task = self._task(draft, number)
-        (node,) = _deliver(draft.env, target=target, source=[task])
+        made, part = self._target(draft, number), draft.members(number).index(number)
+        (node,) = _deliver(draft.env, target=target, source=[made])
         note = note_of(draft, target)
         node.attributes.linuxkit_site = self._site
         node.attributes.linuxkit_note = note
+        node.attributes.linuxkit_part = part
         node.set_precious()
         node.set_nocache()
         draft.env.Clean(node, note)
-        result = self._results[task]
-        if result is None or noted(note) not in (None, str(result.output.digest)):
+        results = self._results[made]
+        if results is None or noted(note) not in (None, str(results[part].output.digest)):
             node.set_always_build()
         return node
 
     def together(self, draft: Draft, outputs: Mapping[Node, int]) -> None:
         """Have none of ``outputs`` (nodes to tasks) replaced before all of them can be."""
-        tasks = [self._task(draft, number) for number in outputs.values()]
+        tasks = [self._target(draft, number) for number in outputs.values()]
         if len(tasks) > 1:
             draft.env.Requires(list(outputs), tasks)
 
     def discard(self, draft: Draft, stale: Node, outputs: Mapping[Node, int]) -> None:
         """Have the file ``stale`` removed once all that ``outputs`` (nodes to tasks) are made of is there."""
         target = draft.folder.File(f"without-{stale.name}")
-        sources = [self._task(draft, number) for number in outputs.values()]
+        sources = [self._target(draft, number) for number in outputs.values()]
         (node,) = _discard(draft.env, target=target, source=sources)
         node.attributes.linuxkit_stale = stale
         node.set_always_build()
         node.set_nocache()
         draft.env.Requires(list(outputs), node)
 
-    def _task(self, draft: Draft, number: int) -> Node:
+    def _target(self, draft: Draft, number: int) -> Node:
         """Give the descriptor target of a task, declared with what it needs."""
-        node = draft.nodes.get(number)
+        task = draft.outline.tasks[number]
+        place = task.group or number
+        node = draft.nodes.get(place)
         if node is None:
-            task = draft.outline.tasks[number]
-            sources = tuple(
-                draft.files(Path(given)) if isinstance(given, str) else self._task(draft, given)
-                for _, given in task.inputs
-            )
-            node = self._nodes.get((task.recipe, sources))
+            sources: dict[Node, int] = {}
+            members = draft.members(number)
+            job = Job(tuple(self._part(draft, item, members, sources) for item in members), self._site)
+            key = job.recipe(), tuple(sources)
+            node = self._nodes.get(key)
             if node is None:
-                node = self._declare(draft, number, task, sources)
-                self._nodes[task.recipe, sources] = node
-            draft.nodes[number] = node
+                node = self._nodes[key] = self._declare(draft, task.group or task.name, job, *key)
+            draft.nodes[place] = node
         return node
 
-    def _declare(self, draft: Draft, number: int, task: Task, sources: Sequence[Node]) -> Node:
-        target = draft.folder.File(self._free(str(draft.folder), task.name) + ".json")
-        decisive = [draft.env.Value(task.recipe)]
+    def _part(self, draft: Draft, number: int, members: Sequence[int], sources: dict[Node, int]) -> Part:
+        """Give a part of the target of ``members``; what it needs from elsewhere goes to ``sources``."""
+
+        def origin(given: int | str) -> Origin:
+            if given in members:
+                return Origin(None, members.index(given))
+            if isinstance(given, str):
+                return Origin(sources.setdefault(draft.files(Path(given)), len(sources)))
+            node = self._target(draft, given)
+            return Origin(sources.setdefault(node, len(sources)), draft.members(given).index(given))
+
+        task = draft.outline.tasks[number]
+        return Part(task, tuple(origin(given) for _, given in task.inputs), lambda: draft.step(number))
+
+    def _declare(self, draft: Draft, name: str, job: Job, recipe: str, sources: Sequence[Node]) -> Node:
+        target = draft.folder.File(self._free(str(draft.folder), name) + ".json")
+        decisive = [draft.env.Value(recipe)]
         if changed := self._site.limits.changed():
             decisive.append(draft.env.Value(canonical_json({"limits": changed}).decode()))
         (node,) = _run_stage(draft.env, target=target, source=[*sources, *decisive])
-        node.attributes.linuxkit_job = Job(task, lambda: draft.step(number), self._site)
+        node.attributes.linuxkit_job = job
         node.set_nocache()
         self._results[node] = self._trusted(node)
         if self._results[node] is None:
@@ -162,17 +186,21 @@ class Declarations:
         self._taken.add(f"{folder}/{candidate}")
         return candidate
 
-    def _trusted(self, node: Node) -> Result | None:
-        """Give what a descriptor target says, or None where it has to be built whatever SCons thinks."""
+    def _trusted(self, node: Node) -> list[Result] | None:
+        """Give what a descriptor target says of each of its parts.
+
+        None where one of them is missing, so that it has to be built whatever SCons thinks.
+        """
         try:
             data = Path(node.get_abspath()).read_bytes()
-            result = decode(data)
+            results = decode(data)
         except (OSError, FormatError):
             return None
         csig = getattr(stored(node).ninfo, "csig", None)
         if csig is not None and csig != hash_signature(data):
             return None
-        return result if self._memory.whole(result) else None
+        complete = len(results) == len(node.attributes.linuxkit_job.parts)
+        return results if complete and all(map(self._memory.whole, results)) else None
 
 
 def note_of(draft: Draft, target: Node) -> Node:

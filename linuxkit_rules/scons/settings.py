@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from linuxkit_rules.remote.uploads import Uploads
     from linuxkit_rules.scons.progress import Display
     from linuxkit_rules.stages.stage import Engine, Event
+    from linuxkit_rules.stages.trace import Span, Trace, Untraced
 
 DEFAULTS: dict[str, str] = {
     "LINUXKIT_STORE": "",
@@ -154,11 +156,12 @@ class Site:
                 fetching = access(self._fetching, progress=display)
                 self._engine = Engine(
                     self.store,
-                    _reporter(self._trace, display),
+                    _reporter(display),
                     fetching,
                     self.limits,
                     self.remote,
                     self._uploads(display),
+                    _trace(self._trace),
                 )
             return self._engine
 
@@ -207,19 +210,33 @@ def _finish(uploads: Uploads, display: Display) -> None:
         display.warn(f"{left} results were not sent to the remote cache")
 
 
-def _reporter(trace: Path | None, display: Display) -> Callable[[Event], None]:
-    """Give what prints the steps on ``display``; the file ``trace`` gets all of them, as lines of JSON."""
+def _reporter(display: Display) -> Callable[[Event], None]:
+    """Give what prints the steps on ``display``."""
     lock = threading.Lock()
 
     def report(event: Event) -> None:
-        with lock:
-            if SCons.Action.print_actions and (event.how == "run" or event.depth == 0):
+        if SCons.Action.print_actions and (event.how == "run" or event.depth == 0):
+            with lock:
                 display.line("  " * event.depth + f"{event.stage}{_FROM[event.how]} {event.label}".rstrip())
-            if trace is not None:
-                with trace.open("a") as file:
-                    file.write(json.dumps(dataclasses.asdict(event)) + "\n")
 
     return report
+
+
+def _trace(path: Path | None) -> Trace | Untraced:
+    """Give the trace that adds each step to the file ``path``, a line of JSON for each."""
+    from linuxkit_rules.stages.trace import Trace, Untraced
+
+    if path is None:
+        return Untraced()
+    lock = threading.Lock()
+
+    def report(span: Span) -> None:
+        value = dataclasses.asdict(span)
+        line = json.dumps(value.pop("event") | value)
+        with lock, path.open("a") as file:
+            file.write(line + "\n")
+
+    return Trace(time.monotonic, report)
 
 
 def _compression(text: str) -> tuple[Compression | None, int, bool]:

@@ -15,6 +15,7 @@ from typing import BinaryIO, ClassVar
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import FormatError, ImageError, LinuxKitError, StoreError
+from linuxkit_rules.formats.account import note
 from linuxkit_rules.formats.compression import decompressed
 from linuxkit_rules.oci.archive import DockerArchive
 from linuxkit_rules.oci.image import choose, diff_ids, save
@@ -81,6 +82,7 @@ class FetchLayer(Stage):
         with store.scratch() as path, path.open("w+b") as packed:
             with naming(self.image or self.origin.name, self.origin):
                 copy_verified(self.origin, layer, packed)
+            note(written=layer.size)
             packed.seek(0)
             yield packed
 

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, TypedDict
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import StoreError
 from linuxkit_rules.formats import cpio, tar
+from linuxkit_rules.formats.account import note
 from linuxkit_rules.formats.compression import Compression, compressed
 from linuxkit_rules.formats.entry import Entry, Kind, Slice
 from linuxkit_rules.formats.streams import Copy, SupportsWrite
@@ -166,6 +167,7 @@ def open_blobs(store: Store) -> Iterator[Copy]:
 
 
 def _copy_slice(file: BinaryIO, content: Slice, out: SupportsWrite) -> None:
+    note(read=content.size)
     file.seek(content.offset)
     left = content.size
     while left:

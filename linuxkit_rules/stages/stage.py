@@ -7,6 +7,7 @@ parameters and input digests.  Stages need no SCons: tests and other programs ca
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import hashlib
@@ -21,6 +22,7 @@ from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.errors import DamagedError
 from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
 from linuxkit_rules.stages.access import Access
+from linuxkit_rules.stages.trace import Trace, Untraced
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Memory, Result
 
@@ -135,8 +137,9 @@ _depth: ContextVar[int] = ContextVar("depth", default=0)  # a thread of a stage'
 class Engine:
     """Runs stages against one store and remembers what they gave.
 
-    ``report`` hears every step; ``limits`` are what images are held to.  ``remote`` is looked into after the
-    store, and gets what is run, by ``uploads``, where the user says so.
+    ``report`` hears every step when it begins, ``trace`` when it has ended; ``limits`` are what images are
+    held to.  ``remote`` is looked into after the store, and gets what is run, by ``uploads``, where the user
+    says so.
     """
 
     store: Store
@@ -145,6 +148,7 @@ class Engine:
     limits: Limits = DEFAULT_LIMITS
     remote: RemoteCache | None = None
     uploads: Uploads | None = None
+    trace: Trace | Untraced = Untraced()  # noqa: RUF009 - it has no state
 
     def __post_init__(self) -> None:
         self.memory = Memory(self.store)
@@ -168,15 +172,21 @@ class Engine:
                     if how == RUN and self.uploads and stage.is_shared():
                         self.uploads.add(recipe, result)
                     return result
-        self.report(Event(HIT, stage.name, shown, _depth.get()))
-        return known
+        with self._told(HIT, stage, shown):
+            return known
+
+    def _told(self, how: str, stage: Stage, label: str) -> contextlib.AbstractContextManager[None]:
+        """Report that a step begins; have the block traced as that step."""
+        event = Event(how, stage.name, label, _depth.get())
+        self.report(event)
+        return self.trace.step(event)
 
     def _had(self, stage: Stage, inputs: Inputs, recipe: str, shown: str) -> tuple[str, Result]:
-        """Give how the result was come by, which is reported, and the result."""
+        """Give how the result was come by, which is told, and the result."""
         known = self.remote.result(recipe, self.store) if self.remote and stage.is_shared() else None
         how = REMOTE if known else RUN
-        self.report(Event(how, stage.name, shown, _depth.get()))
-        return how, known or self._made(stage, inputs)
+        with self._told(how, stage, shown):
+            return how, known or self._made(stage, inputs)
 
     def _made(self, stage: Stage, inputs: Inputs) -> Result:
         """Run the stage; what it asked other stages for and has rotted since is asked for again."""

@@ -20,6 +20,7 @@ from cachetools import LRUCache
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.errors import FormatError, ImageError, StoreError
 from linuxkit_rules.formats import tar
+from linuxkit_rules.formats.account import note
 from linuxkit_rules.formats.compression import Compression, decompressed, sniff
 from linuxkit_rules.formats.entry import Entry, Kind, Slice
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
@@ -101,6 +102,7 @@ def load(store: Store, index: Descriptor) -> tuple[Entry, ...]:
     with _GUARD:
         known = _INDEXES.get(index.digest)
     if known is None:
+        note(read=index.size)
         with store.open(index.digest) as file:
             known = (index.size * _ENTRY_COST, tuple(_read(file)))
         with _GUARD, contextlib.suppress(ValueError):  # one that is larger than all of the cache

@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -192,5 +193,6 @@ class _Tree:
 def _fetch(origin: Origin, blobs: Iterable[Descriptor], store: Store) -> None:
     """Copy blobs into the store; raise ImageError where one is not what its descriptor says."""
     with ThreadPoolExecutor(WORKERS) as pool:
-        for _ in pool.map(lambda blob: obtain(origin, blob, store), blobs):
-            pass
+        tasks = [pool.submit(copy_context().run, obtain, origin, blob, store) for blob in blobs]
+        for task in tasks:
+            task.result()

@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, Protocol
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import DamagedError, StoreError
+from linuxkit_rules.formats.account import note
 from linuxkit_rules.formats.entry import Slice
 from linuxkit_rules.store.locks import Locks
 from linuxkit_rules.store.promises import Promises, Source
@@ -75,6 +76,7 @@ class BlobWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._store.publish(self._temporary, digest)
+        note(hashed=self.size, written=self.size)
         return Descriptor(media_type, digest, self.size)
 
 
@@ -157,6 +159,7 @@ class Store:
         if digest not in self._sound:
             try:
                 self._check(digest, hashlib.file_digest(file, "sha256").hexdigest())
+                note(read=file.tell(), hashed=file.tell())
                 file.seek(0)
             except BaseException:
                 file.close()
@@ -167,6 +170,7 @@ class Store:
         """Give a small blob, verified; raise DamagedError where it is missing or has rotted."""
         with self._open(digest) as file:
             data = file.read()
+        note(read=len(data), hashed=len(data))
         self._check(digest, hashlib.sha256(data).hexdigest())
         return data
 
@@ -196,6 +200,7 @@ class Store:
                     found.update(data)
                 out.write(data)
                 left -= len(data)
+        note(read=content.size, hashed=content.size if whole else 0)
         if found:
             self._check(content.digest, found.hexdigest())
 

@@ -12,10 +12,12 @@ import errno
 import json
 import os
 from collections.abc import Iterator
+from contextvars import copy_context
 from typing import IO
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.errors import FormatError, StoreError
+from linuxkit_rules.formats.account import note
 from linuxkit_rules.formats.entry import Slice
 from linuxkit_rules.formats.streams import SupportsWrite
 from linuxkit_rules.store.blobs import OCTET_STREAM, BlobWriter, Store
@@ -128,15 +130,18 @@ def write_out(store: Store, blob: Descriptor, out: IO[bytes]) -> None:
     pieces = contents(store, blob)
     with ThreadPoolExecutor(_VERIFIERS) as verifiers:
         blobs = dict.fromkeys(piece.digest for piece in pieces)
-        verified = [verifiers.submit(store.verify, digest) for digest in blobs]
-        for piece in pieces:
-            _copy(store, piece, out)
-        for item in verified:
-            item.result()
+        verified = [verifiers.submit(copy_context().run, store.verify, digest) for digest in blobs]
+        try:
+            for piece in pieces:
+                _copy(store, piece, out)
+        finally:  # what a verifier says comes first: it may have dropped the blob that was to be copied
+            for item in verified:
+                item.result()
 
 
 def _copy(store: Store, piece: Slice, out: IO[bytes]) -> None:
     """Copy without looking."""
+    note(read=piece.size, written=piece.size)
     with _opened(store, piece.digest) as file:
         file.seek(piece.offset)
         left = piece.size - _copy_inside(file, piece, out)

@@ -1,0 +1,157 @@
+"""The scenarios.  Each round runs all of them in turn, so that a machine's drift meets them alike."""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from tests.bench import baselines, images
+from tests.bench.baselines import Baselines
+from tests.bench.process import Cost
+from tests.bench.world import Plan, Project, Service, World, changed
+
+EMPTY = "empty run of SCons"
+COLD = "cold"
+COLD_FAST = "cold, zstd:1"
+COLD_SMALL = "cold, a tenth of the size"
+NULL = "null"
+COMMAND = "one command changed"
+FLIP = "changed back"
+FILE = "one file changed"
+CMDLINE = "kernel cmdline changed"
+IMAGE = "one service's image changed"
+CHECKOUT = "fresh checkout, warm store"
+ISO = "ISO, all segments there"
+REMOTE = "fresh machine, warm remote cache"
+"""Not there yet: a build with an empty store and a remote cache that an earlier build has filled."""
+
+CHANGED_SERVICE = "node"
+"""The service of middle size whose image changes."""
+
+Row = tuple[str, Cost]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large a bench is: ``services`` of the big image, counts of small services and of images."""
+
+    services: Sequence[str] = images.SERVICES
+    tenth: Sequence[str] = ("files", "metrics")
+    changed: str = CHANGED_SERVICE
+    scaling: Sequence[int] = (1, 10, 50, 100, 200)
+    many: Sequence[int] = (1, 8, 64)
+    repeats: int = 5
+
+
+QUICK = Sizes(("files", "cache", "proxy"), ("cache", "proxy"), "files", (1, 10, 30), (1, 8), 3)
+
+
+class Scenarios:
+    """Groups of scenarios: each gives rows of a name and a cost."""
+
+    def __init__(self, world: World, sizes: Sizes) -> None:
+        self._world = world
+        self._sizes = sizes
+        self._baselines = Baselines(world)
+        self.groups: dict[str, Callable[[int], Iterator[Row]]] = {
+            "build": self.build,
+            "baselines": self.baselines,
+            "scaling": self.scaling,
+            "images": self.many,
+        }
+
+    def build(self, number: int) -> Iterator[Row]:
+        """The big image: built, then edited in one project, each time from where the last edit left it."""
+        project, plan = self._world.project("big"), self._world.big()
+        project.write(plan)
+        yield COLD, project.build()
+        yield from self._again(project)
+        for name, edited, motd in self._edits(plan):
+            project.write(edited, motd=motd)
+            yield name, project.build()
+        other = replace(project, folder=project.folder.with_name("checkout"))
+        other.write(plan)
+        yield CHECKOUT, other.build()
+        yield ISO, other.build("formats=iso")
+        yield from self._baselines.copy(other.folder / "out" / "big.iso").items()
+        yield from self._colds(plan)
+
+    def _again(self, project: Project) -> Iterator[Row]:
+        for _ in range(self._sizes.repeats):
+            yield EMPTY, self._world.empty()
+            yield NULL, project.build()
+
+    def _edits(self, plan: Plan) -> Iterator[tuple[str, Plan, str]]:
+        """Name, YAML and local file of each edit."""
+        service = self._sizes.services[-1]
+        yield COMMAND, changed(plan, service, argument="two"), "hello\n"
+        yield FLIP, plan, "hello\n"
+        yield FILE, plan, "changed\n"
+        yield CMDLINE, replace(plan, cmdline="console=ttyS0 quiet"), "changed\n"
+        yield (
+            IMAGE,
+            changed(plan, self._sizes.changed, image=images.reference(self._sizes.changed, 2)),
+            "changed\n",
+        )
+
+    def _colds(self, plan: Plan) -> Iterator[Row]:
+        """The big image packed fast, and a small one."""
+        fast = self._world.project("fast", "zstd:1")
+        fast.write(plan)
+        yield COLD_FAST, fast.build()
+        small = self._world.project("tenth")
+        small.write(
+            replace(plan, services=tuple(item for item in plan.services if item.name in self._sizes.tenth))
+        )
+        yield COLD_SMALL, small.build()
+        for item in (fast, small):
+            shutil.rmtree(item.folder.parent)
+
+    def baselines(self, number: int) -> Iterator[Row]:
+        """What packs the whole tree each time."""
+        names = (*baselines.ALWAYS, *(baselines.ONCE if number == 0 else ()))
+        for name in names:
+            yield name, self._baselines.run(name)
+
+    def scaling(self, number: int) -> Iterator[Row]:
+        """Small services, each with an image of its own, or all with one: null, and one command changed."""
+        if number:
+            return
+        shapes = {"own": self._world.scaled, "shared": self._shared}
+        made = [(shape, count) for shape in shapes for count in self._sizes.scaling]
+        projects = {item: self._world.project(f"{item[0]}-{item[1]}") for item in made}
+        for (shape, count), project in projects.items():
+            project.write(shapes[shape](count))
+            yield scaled(COLD, shape, count), project.build()
+        for turn in range(self._sizes.repeats):
+            yield EMPTY, self._world.empty()
+            for (shape, count), project in projects.items():
+                yield scaled(NULL, shape, count), project.build()
+                project.write(changed(shapes[shape](count), "small-0", argument=f"turn {turn}"))
+                yield scaled(COMMAND, shape, count), project.build()
+
+    def _shared(self, count: int) -> Plan:
+        return Plan(tuple(Service(f"small-{number}", images.reference("small-0")) for number in range(count)))
+
+    def many(self, number: int) -> Iterator[Row]:
+        """Images in one SConstruct that share kernel, init and most services."""
+        if number:
+            return
+        for count in self._sizes.many:
+            project = self._world.project(f"images-{count}")
+            for index in range(count):
+                plan = self._world.scaled(4)
+                project.write(changed(plan, "small-0", argument=f"image {index}"), f"image-{index}")
+            yield many(COLD, count), project.build()
+            for _ in range(self._sizes.repeats):
+                yield many(NULL, count), project.build()
+
+
+def scaled(name: str, shape: str, count: int) -> str:
+    """The name of a row of a scaling scenario."""
+    images_of = "an image each" if shape == "own" else "one image"
+    return f"{name}, {count} services, {images_of}"
+
+
+def many(name: str, count: int) -> str:
+    """The name of a row for ``count`` images in one SConstruct."""
+    return f"{name}, {count} images in one SConstruct"
