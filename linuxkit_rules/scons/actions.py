@@ -143,7 +143,7 @@ class RunStage(Action):
                 try:
                     result = job.site.engine.run(step.stage, inputs, step.name)
                 except DamagedError as error:
-                    result = remade(part, job.site, error)
+                    result = remade(part, job.site, error, set())
             done.append(result)
         write(Path(targets[0].get_abspath()), encode(done))
 
@@ -177,11 +177,13 @@ class Deliver(Action):
         part = attributes.linuxkit_part
         blob = decode(Path(sources[0].get_abspath()).read_bytes())[part].output
         write(Path(attributes.linuxkit_note.get_abspath()), str(blob.digest).encode(), sync=True)
+        lost: set[str] = set()
         with engine.trace.step(Event("deliver", "deliver", str(targets[0]))):
-            try:
-                deliver(engine.store, blob, target)
-            except DamagedError as error:
-                deliver(engine.store, remade(job.parts[part], job.site, error).output, target)
+            while True:
+                try:
+                    return deliver(engine.store, blob, target)
+                except DamagedError as error:
+                    blob = remade(job.parts[part], job.site, error, lost).output
 
 
 class Discard(Action):
@@ -213,12 +215,22 @@ class Generate(Action):
         make([Path(node.get_abspath()) for node in targets])
 
 
-def remade(part: Part, site: Site, lost: DamagedError) -> Result:
-    """Make what ``part`` gives from the bottom up, and with it what was lost on the way."""
+def remade(part: Part, site: Site, error: DamagedError, lost: set[str]) -> Result:
+    """Make what ``part`` gives from the bottom up, and with it what was lost on the way.
+
+    ``lost`` are the digests that have been made again before: one that is lost twice is a fault.
+    """
     from linuxkit_rules.plan.graph import realise
 
-    print(f"note: {lost.message}: it is made again", file=sys.stderr, flush=True)
-    return realise(part.step(), site.engine)
+    while True:
+        if error.digest in lost:
+            raise error
+        lost.add(error.digest)
+        print(f"note: {error.message}: it is made again", file=sys.stderr, flush=True)
+        try:
+            return realise(part.step(), site.engine)
+        except DamagedError as another:
+            error = another
 
 
 def deliver(store: Store, blob: Descriptor, target: Path) -> None:
