@@ -181,3 +181,6 @@ class Signed:
         value = parse(self.blobs.data[self.image.digest], self.image.media_type, "test")
         assert isinstance(value, Manifest)
         return [item.digest for item in (value.config, *value.layers)]
+
+
+US, THEM = signer("us.pub"), signer("them.pub")
