@@ -33,7 +33,7 @@ COLUMNS: Sequence[tuple[str, str, Callable[[Cost], float | None]]] = (
 """Name, form and value of the table's columns; read and written are by the whole process."""
 
 MISSING = {
-    REMOTE: "there is no remote cache yet",
+    REMOTE: "the remote cache is not measured yet",
     "mkosi": "bookworm's needs root, debootstrap and a mirror",
 }
 """What a table without a word would seem to have forgotten, and why it is not run."""
