@@ -9,6 +9,7 @@ from typing import TypeVar
 from linuxkit_rules.debian.index import File
 from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.errors import NetworkError, PackageError, StoreError
+from linuxkit_rules.oci.retry import PASSING
 from linuxkit_rules.store.blobs import OCTET_STREAM, Store, SupportsWrite
 
 T = TypeVar("T")
@@ -16,7 +17,6 @@ T = TypeVar("T")
 _BLOCK = 1 << 18
 _TIMEOUT = (15, 60)
 _PAUSES = (0.5, 2.0, 5.0)
-_RETRIED = frozenset((408, 425, 429, 500, 502, 503, 504))
 _MOST = 64 << 20
 _HINT = "is the machine online? LINUXKIT_DEBIAN_MIRROR chooses another mirror"
 
@@ -102,7 +102,7 @@ def _receive(url: str, out: SupportsWrite, most: int) -> None:
 
 
 def _check_status(status: int, url: str) -> None:
-    if status in _RETRIED:
+    if status in PASSING:
         raise _TryAgainError(f"the server answers {status}")
     if status == 404:
         dropped = "mirrors keep current versions only: `moby lock` pins those"

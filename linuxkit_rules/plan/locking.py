@@ -12,10 +12,10 @@ from linuxkit_rules.errors import ErrorList, ImageError, LinuxKitError, Platform
 from linuxkit_rules.oci.image import choose, diff_ids
 from linuxkit_rules.oci.layout import Layout
 from linuxkit_rules.oci.manifest import INDEXES, Platform
-from linuxkit_rules.oci.origin import Origin, read_verified
+from linuxkit_rules.oci.origin import Origin
 from linuxkit_rules.oci.pins import ImageLock, ImagePin, PinnedImage, format_pins, load_pins
 from linuxkit_rules.oci.reference import Reference, parse_source
-from linuxkit_rules.plan.settings import Settings
+from linuxkit_rules.plan.settings import ARCHES, Settings
 from linuxkit_rules.plan.sources import Sources
 from linuxkit_rules.plan.trust import Policies
 from linuxkit_rules.plan.written import replace_file
@@ -23,9 +23,8 @@ from linuxkit_rules.spec.linuxkit import Spec, load
 from linuxkit_rules.spec.merge import merge
 from linuxkit_rules.stages.fetch import WORKERS
 from linuxkit_rules.stages.image import ImageStage, resolve
+from linuxkit_rules.stages.obtain import document
 from linuxkit_rules.stages.stage import Engine
-
-ARCHES = ("amd64", "arm64")
 
 
 @dataclass(frozen=True)
@@ -86,9 +85,9 @@ class Locking:
         """Read the image for ``platform`` but for its layers; what is read stays in the store."""
         limits = self.engine.limits
         chosen = choose(origin, top, platform, where, limits)
-        config = read_verified(origin, chosen.manifest.config, limits.document)
+        config = document(origin, chosen.manifest.config, self.engine.store, limits.document)
         diff_ids(config, chosen.manifest, platform, where)
-        for item, data in (*chosen.documents, (chosen.manifest.config, config)):
+        for item, data in chosen.documents:
             self.engine.store.put(data, item.media_type)
         return chosen.pin
 

@@ -9,6 +9,9 @@ from linuxkit_rules.debian.lock import LIBRARY_LOCK
 from linuxkit_rules.formats.compression import Compression
 from linuxkit_rules.stages.pack import Packing
 
+ARCHES = ("amd64", "arm64")
+"""The architectures that are built for, in Debian's and OCI's words."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

@@ -17,6 +17,7 @@ from linuxkit_rules.debian.resolve import Resolver
 from linuxkit_rules.debian.signature import Gpgv
 from linuxkit_rules.debian.tree import Tree
 from linuxkit_rules.errors import ErrorList, LinuxKitError, PackageError
+from linuxkit_rules.plan.settings import ARCHES
 from linuxkit_rules.plan.written import replace_file
 from linuxkit_rules.spec.component import Component, load_component
 from linuxkit_rules.stages.deb import package_tree
@@ -25,8 +26,6 @@ from linuxkit_rules.stages.tool import Program, install
 
 SUITES = ("bookworm",)
 """The suites that are locked where nothing else is asked for; of each, the component ``main``."""
-
-ARCHES = ("amd64", "arm64")
 
 _LIBRARY = LIBRARY_LOCK.parent
 _KEYRING = "usr/share/keyrings/debian-archive-keyring.gpg"

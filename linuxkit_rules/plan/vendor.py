@@ -24,7 +24,7 @@ from linuxkit_rules.oci.manifest import MANIFESTS, Index, Manifest, Member, Plat
 from linuxkit_rules.oci.reference import Reference, parse_source
 from linuxkit_rules.oci.signature import BUNDLE, PAYLOAD_LIMIT, SIGNATURE_ARTIFACT, signature_tag
 from linuxkit_rules.plan.graph import Step, blamed
-from linuxkit_rules.plan.written import replacing
+from linuxkit_rules.plan.written import replace_file, replacing
 from linuxkit_rules.stages.access import PACKAGES
 from linuxkit_rules.stages.component import ComponentImage
 from linuxkit_rules.stages.deb import Deb
@@ -207,8 +207,7 @@ def _copy(engine: Engine, blob: Descriptor, target: Path) -> None:
 
 
 def _put(target: Path, data: bytes) -> None:
-    with _writing(target), replacing(target) as file:
-        file.write(data)
+    replace_file(target, data, lambda reason: _unwritable(target, reason))
 
 
 @contextmanager
@@ -216,4 +215,8 @@ def _writing(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(f"cannot be written: {error.strerror}", where=str(place)) from error
+        raise _unwritable(place, error.strerror) from error
+
+
+def _unwritable(place: Path, reason: str | None) -> StoreError:
+    return StoreError(f"cannot be written: {reason}", where=str(place))

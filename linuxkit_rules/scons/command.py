@@ -195,8 +195,9 @@ def lock_images(
     warnings.  Raises LinuxKitError.
     """
     from linuxkit_rules.plan.image import lock_name
-    from linuxkit_rules.plan.locking import ARCHES, Locking, read, references
+    from linuxkit_rules.plan.locking import Locking, read, references
     from linuxkit_rules.plan.memo import Evidence
+    from linuxkit_rules.plan.settings import ARCHES
     from linuxkit_rules.plan.trust import policies_of
 
     settings = settings_of(choices_of(_construction(request)))
