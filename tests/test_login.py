@@ -8,18 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import ImageError, NetworkError
 from linuxkit_rules.oci.challenges import Challenge, parse_challenges
 from linuxkit_rules.oci.credentials import Credential
 from linuxkit_rules.oci.reference import Reference
 from linuxkit_rules.oci.retry import ATTEMPTS
 from linuxkit_rules.stages.stage import Engine
-from tests.images import Blobs
 from tests.servers.fixed import Answer, Fixed, fixed_server
-from tests.servers.pulling import LOWER, engine_in, layers_of, pull
-
-Image = tuple[Blobs, Descriptor, Digest]
+from tests.servers.pulling import LOWER, Image, engine_in, pull, served
 
 
 class Account:
@@ -41,11 +37,7 @@ def engine(tmp_path: Path) -> Engine:
 
 @pytest.fixture
 def image(fixed: Fixed) -> Image:
-    """An image of one layer that the server has: blobs, manifest, the layer's digest."""
-    blobs = Blobs()
-    found = blobs.image([LOWER])
-    fixed.serve(blobs, found)
-    return blobs, found, layers_of(blobs, found)[0].digest
+    return served(fixed)
 
 
 @pytest.mark.parametrize(

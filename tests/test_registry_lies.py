@@ -7,15 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from linuxkit_rules.digest import Descriptor, Digest
+from linuxkit_rules.digest import Digest
 from linuxkit_rules.errors import ImageError, NetworkError
 from linuxkit_rules.oci.manifest import INDEXES, MANIFEST, MANIFESTS
 from linuxkit_rules.stages.stage import Engine
-from tests.images import Blobs
 from tests.servers.fixed import Answer, Fixed
-from tests.servers.pulling import LOWER, engine_in, layers_of, pull
-
-Image = tuple[Blobs, Descriptor, Digest]
+from tests.servers.pulling import LOWER, Image, engine_in, pull, served
 
 
 @pytest.fixture
@@ -25,11 +22,7 @@ def engine(tmp_path: Path) -> Engine:
 
 @pytest.fixture
 def image(fixed: Fixed) -> Image:
-    """An image of one layer that the server has: blobs, manifest, the layer's digest."""
-    blobs = Blobs()
-    found = blobs.image([LOWER])
-    fixed.serve(blobs, found)
-    return blobs, found, layers_of(blobs, found)[0].digest
+    return served(fixed)
 
 
 def test_the_fixed_server_serves(fixed: Fixed, image: Image, engine: Engine) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from linuxkit_rules.digest import Descriptor
+from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.oci.image import load
 from linuxkit_rules.oci.manifest import LAYER, MANIFEST, Manifest, parse
 from linuxkit_rules.oci.progress import Silent
@@ -16,6 +16,9 @@ from linuxkit_rules.stages.image import PullImage
 from linuxkit_rules.stages.stage import Engine
 from linuxkit_rules.store.blobs import Store
 from tests.images import Blobs, tar
+from tests.servers.fixed import Fixed
+
+Image = tuple[Blobs, Descriptor, Digest]
 
 LOWER, UPPER = tar(a=b"1" * 100_000, b=b"2"), tar(b=b"3")
 
@@ -64,3 +67,11 @@ def layers_of(blobs: Blobs, top: Descriptor) -> list[Descriptor]:
     manifest = parse(blobs.data[top.digest], top.media_type, "test")
     assert isinstance(manifest, Manifest)
     return list(manifest.layers)
+
+
+def served(fixed: Fixed) -> Image:
+    """An image of one layer that the server has: blobs, manifest, the layer's digest."""
+    blobs = Blobs()
+    found = blobs.image([LOWER])
+    fixed.serve(blobs, found)
+    return blobs, found, layers_of(blobs, found)[0].digest
