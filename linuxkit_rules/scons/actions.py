@@ -21,6 +21,7 @@ from SCons.Action import _ActionAction
 from linuxkit_rules.digest import Descriptor, canonical_json
 from linuxkit_rules.errors import DamagedError, FormatError, LinuxKitError, StoreError
 from linuxkit_rules.plan.written import replacing
+from linuxkit_rules.scons.delivered import note_text
 from linuxkit_rules.scons.settings import Site
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
@@ -176,14 +177,17 @@ class Deliver(Action):
         job: Job = sources[0].attributes.linuxkit_job
         part = attributes.linuxkit_part
         blob = decode(Path(sources[0].get_abspath()).read_bytes())[part].output
-        write(Path(attributes.linuxkit_note.get_abspath()), str(blob.digest).encode(), sync=True)
+        note = Path(attributes.linuxkit_note.get_abspath())
+        write(note, note_text(blob.digest), sync=True)
         lost: set[str] = set()
         with engine.trace.step(Event("deliver", "deliver", str(targets[0]))):
             while True:
                 try:
-                    return deliver(engine.store, blob, target)
+                    deliver(engine.store, blob, target)
+                    break
                 except DamagedError as error:
                     blob = remade(job.parts[part], job.site, error, lost).output
+        write(note, note_text(blob.digest, target))
 
 
 class Discard(Action):

@@ -10,8 +10,6 @@ it was delivered is that of its descriptor.  All else is built again, mostly fro
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +22,7 @@ from SCons.Util import hash_signature
 from linuxkit_rules.digest import canonical_json
 from linuxkit_rules.errors import FormatError, UsageError
 from linuxkit_rules.scons.actions import Deliver, Discard, Job, Node, Origin, Part, RunStage, decode
+from linuxkit_rules.scons.delivered import Delivered, noted, stored
 from linuxkit_rules.scons.settings import Site
 from linuxkit_rules.store.memory import Memory, Result
 
@@ -110,6 +109,7 @@ class Declarations:
         node.attributes.linuxkit_site = self._site
         node.attributes.linuxkit_note = note
         node.attributes.linuxkit_part = part
+        node.__class__ = Delivered
         node.set_precious()
         node.set_nocache()
         draft.env.Clean(node, note)
@@ -206,45 +206,6 @@ class Declarations:
 def note_of(draft: Draft, target: Node) -> Node:
     """Give the file that says which digest was delivered to ``target`` last."""
     return draft.folder.File(f"delivered-{target.name}")
-
-
-def noted(note: Node) -> str | None:
-    """Give the digest that was delivered last, or None where that is not known."""
-    try:
-        return Path(note.get_abspath()).read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-
-
-def is_delivered(target: Node, note: Node) -> bool:
-    """Whether the file ``target`` is what an earlier run of SCons built, and not one of the user's own.
-
-    SCons's notes tell; after a run that was killed, the digest that was noted.
-    """
-    if is_recorded(target):
-        return True
-    digest, path = noted(note), Path(target.get_abspath())
-    if digest is None or path.is_symlink() or not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == digest
-
-
-def is_recorded(target: Node) -> bool:
-    """Whether the file ``target`` is there as SCons's notes say that it was built."""
-    info = stored(target)
-    try:
-        found = Path(target.get_abspath()).lstat()
-    except OSError:
-        return False
-    built = bool(getattr(info.binfo, "bsources", None))
-    return built and (info.ninfo.timestamp, info.ninfo.size) == (int(found.st_mtime), found.st_size)
-
-
-def stored(node: Node) -> Any:
-    """Give SCons's notes on a file.  It opens them by a path from its top folder, wherever it is reading."""
-    with contextlib.chdir(node.fs.Top.get_abspath()):
-        return node.get_stored_info()
 
 
 _declarations: dict[int, Declarations] = {}

@@ -13,7 +13,8 @@ from linuxkit_rules.errors import LinuxKitError, SpecError, UsageError
 from linuxkit_rules.plan.memo import Evidence, Memo, fingerprint
 from linuxkit_rules.plan.outline import Outline, outline
 from linuxkit_rules.scons.actions import Generate, Node, deliver
-from linuxkit_rules.scons.declare import STATE, Draft, declarations, is_delivered, is_recorded, note_of
+from linuxkit_rules.scons.declare import STATE, Draft, declarations, note_of
+from linuxkit_rules.scons.delivered import is_delivered, is_recorded
 from linuxkit_rules.scons.formats import Formats
 from linuxkit_rules.scons.settings import choices_of, settings_of, site_of
 from linuxkit_rules.scons.yamls import Yaml, yaml_of

@@ -1,0 +1,95 @@
+"""Files that were delivered out of the store: the notes on them, and what SCons signs them by.
+
+A note is the digest of what is delivered, synced before that begins; once the file is there, a second line
+has its size and time.  While the file has those, its content signature is made of the digest: SCons would
+read all of it after each delivery, and again in each run with a target that uses it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from SCons.Node.FS import File
+from SCons.Util import hash_signature
+
+from linuxkit_rules.digest import Digest
+
+Node = Any
+
+
+class Delivered(File):  # type: ignore[misc]
+    """The node of such a file; ``attributes.linuxkit_note`` is the node of its note."""
+
+    __slots__ = ()
+
+    def get_csig(self) -> str:
+        """Give the content signature: by the note if it speaks of this very file, else by its bytes."""
+        known = self.get_ninfo()
+        if not hasattr(known, "csig") and (digest := self._digest()):
+            known.csig = hash_signature(digest)
+        signature: str = super().get_csig()
+        return signature
+
+    def _digest(self) -> str:
+        digest, _, stamp = _read(self.attributes.linuxkit_note).partition("\n")
+        return digest if stamp and stamp == _stamp(Path(self.get_abspath())) else ""
+
+
+def note_text(digest: Digest, target: Path | None = None) -> bytes:
+    """Give the text of a note: on what is to be delivered, or on the file ``target`` that has been."""
+    return (str(digest) if target is None else f"{digest}\n{_stamp(target)}").encode()
+
+
+def noted(note: Node) -> str | None:
+    """Give the digest that was delivered last, or None where that is not known."""
+    return _read(note).partition("\n")[0] or None
+
+
+def is_delivered(target: Node, note: Node) -> bool:
+    """Whether the file ``target`` is what an earlier run of SCons built, and not one of the user's own.
+
+    SCons's notes tell; after a run that was killed, the digest that was noted.
+    """
+    if is_recorded(target):
+        return True
+    digest, path = noted(note), Path(target.get_abspath())
+    if digest is None or path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == digest
+
+
+def is_recorded(target: Node) -> bool:
+    """Whether the file ``target`` is there as SCons's notes say that it was built."""
+    info = stored(target)
+    try:
+        found = Path(target.get_abspath()).lstat()
+    except OSError:
+        return False
+    built = bool(getattr(info.binfo, "bsources", None))
+    return built and (info.ninfo.timestamp, info.ninfo.size) == (int(found.st_mtime), found.st_size)
+
+
+def stored(node: Node) -> Any:
+    """Give SCons's notes on a file.  It opens them by a path from its top folder, wherever it is reading."""
+    with contextlib.chdir(node.fs.Top.get_abspath()):
+        return node.get_stored_info()
+
+
+def _read(note: Node) -> str:
+    try:
+        return Path(note.get_abspath()).read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+
+
+def _stamp(path: Path) -> str:
+    """Give a file's size in bytes and time in nanoseconds; nothing where it is not there."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return ""
+    return f"{found.st_size} {found.st_mtime_ns}"
