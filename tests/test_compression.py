@@ -10,7 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from linuxkit_rules.errors import FormatError
-from linuxkit_rules.formats.compression import Compression, compressed, decompressed, open_reader, sniff
+from linuxkit_rules.formats.compression import (
+    LARGE,
+    Compression,
+    compressed,
+    decompressed,
+    open_reader,
+    sniff,
+)
 
 TEXT = b"".join(b"line %d of a text\n" % number for number in range(100_000))
 WRITTEN = [
@@ -140,4 +147,5 @@ def test_names_suffixes_and_versions() -> None:
     assert [item.suffix for item in Compression] == ["", "+gzip", "+zstd", "+xz"]
     assert Compression.GZIP.version.startswith("isal ")
     assert Compression.ZSTD.version.startswith("zstd ")
-    assert [item.default_level for item in Compression] == [0, 1, 4, 0]
+    assert [item.default_level() for item in Compression] == [0, 1, 4, 0]
+    assert [item.default_level(LARGE) for item in Compression] == [0, 1, 1, 0]

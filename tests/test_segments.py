@@ -19,7 +19,7 @@ import zstandard
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import ImageError, StoreError
 from linuxkit_rules.formats import cpio
-from linuxkit_rules.formats.compression import Compression
+from linuxkit_rules.formats.compression import LARGE, Compression
 from linuxkit_rules.formats.entry import Entry, Kind, Slice
 from linuxkit_rules.oci.image import save
 from linuxkit_rules.stages.join import INITRD, Join
@@ -292,11 +292,19 @@ def test_what_decides_bytes_is_in_the_key() -> None:
         Rootfs("a", level=9),
     ]
     assert len({key(stage, {}) for stage in stages}) == len(stages)
-    assert key(Rootfs("a", level=4), {}) == key(Rootfs("a"), {})
     assert key(Rootfs("a", level=19), {}) == key(Rootfs("a", release=True), {})
-    assert Rootfs("a").parameters()["compressor"] == {"zstd": [4, Compression.ZSTD.version]}
+    assert Rootfs("a").parameters()["compressor"] == {"zstd": [[4, LARGE, 1], Compression.ZSTD.version]}
+    assert Rootfs("a", level=4).parameters()["compressor"] == {"zstd": [4, Compression.ZSTD.version]}
     ruled = Rootfs("a", compression=None, release=True).parameters()["compressor"]
     assert ruled == {"zstd": [19, Compression.ZSTD.version], "gzip": [9, Compression.GZIP.version]}
+
+
+def test_a_large_segment_is_packed_fast_unless_somebody_says_how(engine: Engine) -> None:
+    half = engine.store.put(bytes(range(256)) * (LARGE >> 9))
+    files = [Entry(name, Kind.FILE, content=Slice(half.digest, 0, half.size)) for name in ("a", "b")]
+    store, zstd = engine.store, Compression.ZSTD
+    assert pack(files[:1], store) == pack(files[:1], store, zstd, 4) != pack(files[:1], store, zstd, 1)
+    assert pack(files, store) == pack(files, store, zstd, 1) != pack(files, store, zstd, 4)
 
 
 def test_two_stores_give_the_same_bytes(tmp_path: Path) -> None:

@@ -31,9 +31,12 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_FLAGS = b"\x1f"  # the five of RFC 1952, 2.3.1; a set reserved bit "must" be an error
 _PIECE = 1 << 18  # a larger buffer is slower, as it is made anew for each piece
 _WRITE = 1 << 20
+LARGE = 32 << 20
+"""Bytes of a stream from which on it is packed fast rather than small, unless somebody says how."""
+
 _XZ_MEMORY = 1 << 28
 _ISAL = range(1, 4)
-_THREADED = range(4, 16)
+_THREADED = range(5, 16)
 _THREADS = 2  # zstd gives the same bytes for any number but 0, so the machine's must not decide
 _ZSTD_WINDOW = 1 << 27
 _ERRORS: tuple[type[Exception], ...] = (cast(type[Exception], igzip_lib.error), lzma.LZMAError)
@@ -53,13 +56,18 @@ class Compression(enum.Enum):
         return "" if self is Compression.NONE else f"+{self.value}"
 
     @property
-    def default_level(self) -> int:
-        """The level that level 0 stands for: for zstd the fastest that keeps redisos.iso below 26 MiB.
+    def default_levels(self) -> tuple[int, int]:
+        """The level that level 0 stands for, and that for streams of ``LARGE`` bytes and more.
 
-        Measured on 146 MB of programs, one core: zstd 1 packs 277 MB/s to 55.5 MB; 2 171 to 52.8; 3 147 to
-        49.0; 6 43 to 45.8; isal 1 361 to 58.4; gzip -6 19 to 51.3.
+        Where that is not one: zstd 4 is the fastest that keeps redisos.iso below 26 MiB, and a large stream takes
+        the time that it saves.  Measured on 146 MB of programs, one core: zstd 1 packs 277 MB/s to 55.5 MB;
+        2 171 to 52.8; 3 147 to 49.0; 4 110 to 48.6; 6 43 to 45.8; isal 1 361 to 58.4; gzip -6 19 to 51.3.
         """
-        return {Compression.GZIP: 1, Compression.ZSTD: 4}.get(self, 0)
+        return {Compression.GZIP: (1, 1), Compression.ZSTD: (4, 1)}.get(self, (0, 0))
+
+    def default_level(self, size: int = 0) -> int:
+        """The level that level 0 stands for, for a stream of ``size`` bytes."""
+        return self.default_levels[size >= LARGE]
 
     @property
     def release_level(self) -> int:
@@ -71,10 +79,11 @@ class Compression(enum.Enum):
 
     @property
     def version(self) -> str:
-        """The libraries and versions that decide what bytes come out: a part of keys."""
+        """The libraries and versions that decide what bytes come out, and the threads: a part of keys."""
         zstd = ".".join(map(str, zstandard.ZSTD_VERSION))
+        threads = f"{_THREADS} threads at {_THREADED.start} to {_THREADED.stop - 1}"
         gzip = f"isal {isal_version}, zlib {zlib.ZLIB_RUNTIME_VERSION}"
-        return {Compression.GZIP: gzip, Compression.ZSTD: f"zstd {zstd}"}.get(self, "")
+        return {Compression.GZIP: gzip, Compression.ZSTD: f"zstd {zstd}, {threads}"}.get(self, "")
 
 
 class _Compressor(Protocol):
@@ -134,7 +143,7 @@ class _Writer:
 def compressed(out: SupportsWrite, compression: Compression, level: int = 0) -> Iterator[SupportsWrite]:
     """Give a file that compresses to ``out``; the stream is ended when the block is left without an error.
 
-    Level 0 is the format's default; FormatError where the format or level cannot be written.
+    Level 0 is the format's default for a small stream; FormatError where the format or level cannot be written.
     """
     if compression is Compression.NONE:
         yield out
@@ -259,8 +268,8 @@ class _Reader(io.RawIOBase):
 
 
 def checked_level(compression: Compression, level: int) -> int:
-    """Give the level at which a stream is written, for 0 the default; raise FormatError for none."""
-    level = level or compression.default_level
+    """Give the level at which a stream is written, for 0 that of a small one; raise FormatError for none."""
+    level = level or compression.default_level()
     if compression is not Compression.NONE and level not in _LEVELS.get(compression, ()):
         raise FormatError(
             f"{compression.value} cannot be written at level {level}",

@@ -99,6 +99,9 @@ class _Image:
         offset, size, count = place
         if count and (size < struct.calcsize(self.order + layout) or count > _MOST_HEADERS):
             raise FormatError("an ELF header table of impossible size")
+        if size == struct.calcsize(self.order + layout):
+            yield from struct.iter_unpack(self.order + layout, self.take(offset, count * size))
+            return
         for number in range(count):
             yield self.unpack(layout, offset + number * size)
 
@@ -177,9 +180,10 @@ def section(data: bytes | memoryview, name: str) -> memoryview | None:
         return None
     if image.names >= len(rows):
         raise FormatError("the ELF file's e_shstrndx names no section")
-    names = image.take(rows[image.names][4], rows[image.names][5])
+    names = bytes(image.take(rows[image.names][4], rows[image.names][5]))
+    wanted = name.encode() + b"\0"
     for row in rows:
-        if row[1] != _SHT_NOBITS and image.string(names, row[0]) == name:
+        if row[1] != _SHT_NOBITS and names.startswith(wanted, row[0]):
             return image.take(row[4], row[5])
     return None
 

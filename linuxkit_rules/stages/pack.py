@@ -17,7 +17,7 @@ from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import StoreError
 from linuxkit_rules.formats import cpio, tar
 from linuxkit_rules.formats.account import note
-from linuxkit_rules.formats.compression import Compression, compressed
+from linuxkit_rules.formats.compression import LARGE, Compression, compressed
 from linuxkit_rules.formats.entry import Entry, Kind, Slice
 from linuxkit_rules.formats.streams import Copy, SupportsWrite
 from linuxkit_rules.stages.stage import Inputs, Stage
@@ -78,14 +78,20 @@ class PackingStage(Stage):
     def parameters(self) -> dict[str, Any]:
         """Give the fields, the levels that are meant, and the compressors' versions."""
         ways = [self.compression] if self.compression else list(OPTIONS)
-        meant = {way.value: [self._level(way), way.version] for way in ways}
+        meant = {way.value: [self._level(way) or _rule(way), way.version] for way in ways}
         fields = {
             name: item for name, item in super().parameters().items() if name not in ("level", "release")
         }
         return {**fields, "compressor": meant}
 
     def _level(self, compression: Compression) -> int:
-        return self.level or (compression.release_level if self.release else compression.default_level)
+        return self.level or (compression.release_level if self.release else 0)
+
+
+def _rule(compression: Compression) -> int | list[int]:
+    """Give the default level, or where that depends on the size, both and the size that parts them."""
+    small, large = compression.default_levels
+    return small if small == large else [small, LARGE, large]
 
 
 class Packing(TypedDict, total=False):
@@ -101,8 +107,11 @@ def pack(
 ) -> Descriptor:
     """Write the segment of ``entries``, in their order, and give its descriptor.
 
-    Raises FormatError where an entry does not fit into a cpio archive, StoreError where a content is missing.
+    Level 0 is the default for that many bytes.  Raises FormatError where an entry does not fit into a cpio
+    archive, StoreError where a content is missing.
     """
+    entries = list(entries)
+    level = level or compression.default_level(sum(entry.size for entry in entries))
     with store.writer() as writer, open_blobs(store) as copy:
         with compressed(writer, compression, level) as out:
             cpio.write(entries, out, copy)
