@@ -59,9 +59,9 @@ class Compression(enum.Enum):
     def default_levels(self) -> tuple[int, int]:
         """The level that level 0 stands for, and that for streams of ``LARGE`` bytes and more.
 
-        Where that is not one: zstd 4 is the fastest that keeps redisos.iso below 26 MiB, and a large stream takes
-        the time that it saves.  Measured on 146 MB of programs, one core: zstd 1 packs 277 MB/s to 55.5 MB;
-        2 171 to 52.8; 3 147 to 49.0; 4 110 to 48.6; 6 43 to 45.8; isal 1 361 to 58.4; gzip -6 19 to 51.3.
+        zstd 4 is the fastest that keeps redisos.iso below 26 MiB; a large stream is where the time goes.
+        Measured on 146 MB of programs, one core: zstd 1 packs 277 MB/s to 55.5 MB; 2 171 to 52.8; 3 147 to
+        49.0; 6 43 to 45.8; isal 1 361 to 58.4; gzip -6 19 to 51.3.
         """
         return {Compression.GZIP: (1, 1), Compression.ZSTD: (4, 1)}.get(self, (0, 0))
 
@@ -143,7 +143,7 @@ class _Writer:
 def compressed(out: SupportsWrite, compression: Compression, level: int = 0) -> Iterator[SupportsWrite]:
     """Give a file that compresses to ``out``; the stream is ended when the block is left without an error.
 
-    Level 0 is the format's default for a small stream; FormatError where the format or level cannot be written.
+    Level 0 is the format's default for a small stream; FormatError for a format or level that none can write.
     """
     if compression is Compression.NONE:
         yield out

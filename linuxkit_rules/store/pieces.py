@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from contextvars import copy_context
 from typing import IO
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
-from linuxkit_rules.errors import FormatError, StoreError
+from linuxkit_rules.errors import FormatError
 from linuxkit_rules.formats.account import note
 from linuxkit_rules.formats.entry import Slice
 from linuxkit_rules.formats.streams import SupportsWrite
@@ -26,8 +27,7 @@ from linuxkit_rules.store.memory import Result
 SUFFIX = "+pieces"
 """What the media type of a list of pieces ends with."""
 
-_BLOCK = 1 << 20
-_VERIFIERS = 2
+_COPIERS = 2
 _ELSEWHERE = frozenset((errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM))
 """How copy_file_range(2) says that these files, or this kernel, have no such short cut."""
 
@@ -120,54 +120,64 @@ def contents(store: Store, blob: Descriptor) -> tuple[Slice, ...]:
 
 
 def write_out(store: Store, blob: Descriptor, out: IO[bytes]) -> None:
-    """Write what ``blob`` is, or what it lists, to ``out``.
+    """Write what ``blob`` is, or what it lists, to ``out``, a file on disk, from where it stands.
 
-    The kernel copies, where it can by sharing blocks, while other threads verify the blobs.  Raises
-    StoreError where one is missing or has rotted; ``out`` has got bytes by then.
+    Threads copy the pieces: a whole blob that this process has not verified yet by reading, hashing and
+    writing it at once, so that what is written is what was verified; others by the kernel, where it can by
+    sharing blocks.  Raises StoreError where a blob is missing or has rotted; ``out`` has got bytes by then.
     """
     from concurrent.futures import ThreadPoolExecutor  # takes 10 ms
 
     pieces = contents(store, blob)
-    with ThreadPoolExecutor(_VERIFIERS) as verifiers:
-        blobs = dict.fromkeys(piece.digest for piece in pieces)
-        verified = [verifiers.submit(copy_context().run, store.verify, digest) for digest in blobs]
-        try:
-            for piece in pieces:
-                _copy(store, piece, out)
-        finally:  # what a verifier says comes first: it may have dropped the blob that was to be copied
-            for item in verified:
-                item.result()
+    out.flush()
+    ends = list(itertools.accumulate((piece.size for piece in pieces), initial=out.tell()))
+    with ThreadPoolExecutor(_COPIERS) as copiers:
+        places = sorted(zip(pieces, ends, strict=False), key=lambda item: -item[0].size)
+        done = [
+            copiers.submit(copy_context().run, _copy, store, piece, begin, out.fileno())
+            for piece, begin in places
+        ]
+    for item in done:
+        item.result()
+    out.seek(ends[-1])
 
 
-def _copy(store: Store, piece: Slice, out: IO[bytes]) -> None:
-    """Copy without looking."""
-    note(read=piece.size, written=piece.size)
-    with _opened(store, piece.digest) as file:
-        file.seek(piece.offset)
-        left = piece.size - _copy_inside(file, piece, out)
-        while left:
-            data = file.read(min(left, _BLOCK))
-            if not data:
-                raise StoreError(f"blob {piece.digest} ends too early", where=str(store.root))
-            left -= out.write(data)
+class _Place:
+    """Writes to a file from one place on, whatever else is written to it at the same time."""
+
+    def __init__(self, file: int, position: int) -> None:
+        self._file = file
+        self._position = position
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        size = len(data)
+        while data:
+            number = os.pwrite(self._file, data, self._position)
+            self._position += number
+            data = memoryview(data)[number:]
+        return size
 
 
-def _opened(store: Store, digest: Digest) -> IO[bytes]:
-    """Open a blob without looking; StoreError where it is missing."""
-    try:
-        return store.path(digest).open("rb")
-    except FileNotFoundError:
-        return store.open(digest)  # says so in the store's words
+def _copy(store: Store, piece: Slice, begin: int, out: int) -> None:
+    """Copy a piece to where it begins in ``out``, verified."""
+    note(written=piece.size)
+    if not store.is_sound(piece.digest) and piece.size == store.size(piece.digest):
+        store.copy(piece, _Place(out, begin))
+        return
+    with store.open(piece.digest) as file:
+        done = _copy_inside(file.fileno(), piece, begin, out)
+        note(read=done)
+    if done < piece.size:
+        store.copy(Slice(piece.digest, piece.offset + done, piece.size - done), _Place(out, begin + done))
 
 
-def _copy_inside(file: IO[bytes], piece: Slice, out: IO[bytes]) -> int:
-    """Have the kernel copy what it can, from where ``file`` stands on; give the number of bytes."""
+def _copy_inside(file: int, piece: Slice, begin: int, out: int) -> int:
+    """Have the kernel copy what it can; give the number of bytes."""
     done = 0
     try:
-        out.flush()
-        target = out.fileno()
         while done < piece.size:
-            number = os.copy_file_range(file.fileno(), target, piece.size - done)
+            left = piece.size - done
+            number = os.copy_file_range(file, out, left, piece.offset + done, begin + done)
             if not number:
                 break
             done += number
