@@ -102,41 +102,41 @@ class _Decompressor(Protocol):
 
 
 class _Writer:
-    """Compresses what is written to it, in large pieces; the end of the stream is written by ``finish``.
+    """Compresses what is written to it, in pieces of one size, as isal's output depends on that.
 
-    Streams of more than one piece are compressed with all threads that the format may use.
+    The end of the stream is written by ``finish``.  Streams of more than one piece are compressed with all
+    threads that the format may use.
     """
 
     def __init__(self, out: SupportsWrite, compression: Compression, level: int) -> None:
         self._out = out
         self._recipe = (compression, level)
         self._compressor: _Compressor | None = None
-        self._pieces: list[bytes] = []
+        self._piece = memoryview(bytearray(_WRITE))
+        self._filled = 0
         self._size = 0
-        self._flushed = 0
 
     def write(self, data: bytes, /) -> int:
-        self._pieces.append(data)
-        self._size += len(data)
-        if self._size >= _WRITE:
+        rest = memoryview(data)
+        while len(rest) >= (room := _WRITE - self._filled):
+            self._piece[self._filled :] = rest[:room]
             self._flush()
+            rest = rest[room:]
+        self._piece[self._filled : self._filled + len(rest)] = rest
+        self._filled += len(rest)
+        self._size += len(data)
         return len(data)
 
     def finish(self) -> None:
         last = self._compressor or _compressor(*self._recipe, threads=0)
-        self._out.write(last.compress(b"".join(self._pieces)) + last.flush())
-        note(compressed=self._flushed + self._size)
+        self._out.write(last.compress(self._piece[: self._filled]) + last.flush())
+        note(compressed=self._size)
 
     def _flush(self) -> None:
-        """Compress pieces of one size, whatever the sizes written: isal's output depends on them."""
         if self._compressor is None:
             self._compressor = _compressor(*self._recipe, _threads(*self._recipe))
-        data = memoryview(b"".join(self._pieces))
-        whole = len(data) // _WRITE * _WRITE
-        for start in range(0, whole, _WRITE):
-            self._out.write(self._compressor.compress(data[start : start + _WRITE]))
-        self._flushed += whole
-        self._pieces, self._size = [bytes(data[whole:])], len(data) - whole
+        self._out.write(self._compressor.compress(self._piece))
+        self._filled = 0
 
 
 @contextlib.contextmanager
