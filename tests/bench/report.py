@@ -16,7 +16,6 @@ from rich.table import Table
 
 from tests.bench.figures import MB, Figure
 from tests.bench.process import Cost
-from tests.bench.scenarios import REMOTE
 
 Costs = Mapping[str, Sequence[Cost]]
 
@@ -33,7 +32,6 @@ COLUMNS: Sequence[tuple[str, str, Callable[[Cost], float | None]]] = (
 """Name, form and value of the table's columns; read and written are by the whole process."""
 
 MISSING = {
-    REMOTE: "the remote cache is not measured yet",
     "mkosi": "bookworm's needs root, debootstrap and a mirror",
 }
 """What a table without a word would seem to have forgotten, and why it is not run."""

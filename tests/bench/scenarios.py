@@ -1,13 +1,16 @@
 """The scenarios.  Each round runs all of them in turn, so that a machine's drift meets them alike."""
 
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from tests.bench import baselines, images
 from tests.bench.baselines import Baselines
 from tests.bench.process import Cost
-from tests.bench.world import Plan, Project, Service, World, changed
+from tests.bench.world import BLOBS, Plan, Project, Service, World, changed
+from tests.servers.dav import dav_server
 
 EMPTY = "empty run of SCons"
 COLD = "cold"
@@ -21,8 +24,8 @@ CMDLINE = "kernel cmdline changed"
 IMAGE = "one service's image changed"
 CHECKOUT = "fresh checkout, warm store"
 ISO = "ISO, all segments there"
+FILLING = "everything made, remote cache filled"
 REMOTE = "fresh machine, warm remote cache"
-"""Not there yet: a build with an empty store and a remote cache that an earlier build has filled."""
 
 CHANGED_SERVICE = "node"
 """The service of middle size whose image changes."""
@@ -73,6 +76,7 @@ class Scenarios:
         yield CHECKOUT, other.build()
         yield ISO, other.build("formats=iso")
         yield from self._baselines.copy(other.folder / "out" / "big.iso").items()
+        yield from self._remote(plan)
         yield from self._colds(plan)
 
     def _again(self, project: Project) -> Iterator[Row]:
@@ -105,6 +109,14 @@ class Scenarios:
         yield COLD_SMALL, small.build()
         for item in (fast, small):
             shutil.rmtree(item.folder.parent)
+
+    def _remote(self, plan: Plan) -> Iterator[Row]:
+        """A store with packages and layers alone fills a cache; another machine has an empty store and that."""
+        with tempfile.TemporaryDirectory(dir=self._world.root) as folder, dav_server(Path(folder)) as cache:
+            for name, content in ((FILLING, BLOBS), (REMOTE, ())):
+                project = self._world.project("remote", cache=cache.url, content=content)
+                project.write(plan)
+                yield name, project.build()
 
     def baselines(self, number: int) -> Iterator[Row]:
         """What packs the whole tree each time."""

@@ -46,6 +46,9 @@ EMPTY = 'env = Environment(tools=[])\nenv.Command("x", [], Touch("$TARGET"))\n'
 CONTENT = ("blobs", "entries", "oci-layout", "index.json")
 """What a store holds; locks, leases, notes of builds and tools are each store's own."""
 
+BLOBS = ("blobs", "oci-layout", "index.json")
+"""What a store holds that remembers nothing."""
+
 
 @dataclass(frozen=True)
 class Service:
@@ -87,6 +90,8 @@ class Project:
     store: Path
     layouts: Path
     compression: str = ""
+    cache: str = ""
+    """The URL of a remote cache that is read and filled."""
 
     def write(self, plan: Plan, name: str = "big", motd: str = "hello\n") -> None:
         """Write the YAML ``name`` and the local file."""
@@ -103,7 +108,12 @@ class Project:
             "LINUXKIT_ARCH": images.ARCH,
             "LINUXKIT_OFFLINE": "1",
         }
-        return own | ({"LINUXKIT_COMPRESSION": self.compression} if self.compression else {})
+        if self.compression:
+            own["LINUXKIT_COMPRESSION"] = self.compression
+        if self.cache:
+            own |= {"LINUXKIT_REMOTE_CACHE": self.cache, "LINUXKIT_REMOTE_CACHE_MODE": "rw"}
+            own["LINUXKIT_OFFLINE"] = "0"
+        return own
 
     def build(self, *arguments: str, sample: Path | None = None) -> Cost:
         """Build, as a user does."""
@@ -140,22 +150,26 @@ class World:
         stamp = self.root / "stamp"
         mark = str(Digest.of(images.LOCK.read_bytes() + repr((self.services, self.small)).encode()))
         if stamp.exists() and stamp.read_text() == mark:
+            self._pull_all()
             return
         for folder in (self.layouts, self.tree):
             shutil.rmtree(folder, ignore_errors=True)
         store = self.engine.store
         found = [*images.service_images(self.engine, self.services), *images.small_images(store, self.small)]
         images.layout(found, store, self.layouts)
-        project = self.project("prepare")
-        project.write(self.big())
-        self._pull(project.folder / "big.yml")
-        project.write(self.scaled(self.small))
-        self._pull(project.folder / "big.yml")
+        self._pull_all()
         project = self.project("prepare")
         project.write(self.big())
         project.build()
         unpack(project.folder / "out" / "big-initrd.img", self.tree)
         stamp.write_text(mark)
+
+    def _pull_all(self) -> None:
+        """Bring all images into the store; quick where they are, but a stage may be newer than what they are."""
+        project = self.project("prepare")
+        for wanted in (self.big(), self.scaled(self.small)):
+            project.write(wanted)
+            self._pull(project.folder / "big.yml")
 
     def _pull(self, yml: Path) -> None:
         """Bring the images of a YAML into the store, and make nothing of them."""
@@ -170,17 +184,19 @@ class World:
                 realise(step, self.engine, done)
             todo += [item.source for item in step.inputs if isinstance(item.source, Step)]
 
-    def project(self, name: str, compression: str = "") -> Project:
-        """A new project with a new store that has the images alone, by hard links."""
+    def project(
+        self, name: str, compression: str = "", cache: str = "", content: Sequence[str] = CONTENT
+    ) -> Project:
+        """A new project with a new store that has the images alone, or less than that, by hard links."""
         base = self.root / "projects" / name
         shutil.rmtree(base, ignore_errors=True)
         base.mkdir(parents=True)
         store, there = self.engine.store.root, base / "store"
-        if store.exists():
+        if store.exists() and content:
             there.mkdir()
-            parts = [store / name for name in CONTENT]
+            parts = [store / name for name in content]
             subprocess.run(["cp", "-al", *parts, there], check=True)
-        return Project(base / "project", base / "store", self.layouts, compression)
+        return Project(base / "project", base / "store", self.layouts, compression, cache)
 
     def empty(self) -> Cost:
         """The cost of a run of SCons that has nothing to do."""
