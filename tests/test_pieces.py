@@ -14,7 +14,7 @@ from linuxkit_rules.stages.iso import Boot, Iso
 from linuxkit_rules.stages.join import Join
 from linuxkit_rules.stages.stage import Engine
 from linuxkit_rules.store.blobs import Store
-from linuxkit_rules.store.pieces import SUFFIX, assembling, contents, write_out
+from linuxkit_rules.store.pieces import BLOCK, SUFFIX, assembling, contents, write_out
 from tests.contents import whole
 from tests.test_iso import ISOLINUX, SYSTEMD_BOOT, image
 
@@ -87,7 +87,7 @@ def test_initrd_and_iso_are_stored_no_second_time(
     tools = [image(store, ISOLINUX), image(store, SYSTEMD_BOOT)]
     before = stored(store)
     initrd = engine.run(Join(), {"segment": segments}).output
-    assert stored(store) - before < 2000
+    assert stored(store) - before < 2000 + len(segments) * BLOCK
     iso = engine.run(
         Iso(Boot.HYBRID, "x", ""), {"kernel": [kernel], "initrd": [initrd], "bootloader": tools}
     ).output
@@ -149,11 +149,22 @@ def test_where_the_kernel_does_not_copy_python_does(
 
     monkeypatch.setattr(os, "copy_file_range", fails)
     blob = store.put(BIG)
-    made = listed(store, b"head", Slice(blob.digest, 3, 4000), b"tail")
+    made = listed(store, bytes(BLOCK), Slice(blob.digest, 0, 4003), b"tail")
     with (tmp_path / "out").open("wb") as out:
         write_out(store, made, out)
-    assert (tmp_path / "out").read_bytes() == b"head" + BIG[3:4003] + b"tail"
+    assert (tmp_path / "out").read_bytes() == bytes(BLOCK) + BIG[:4003] + b"tail"
     assert calls
+
+
+def test_what_lies_at_no_block_is_copied_without_the_kernel(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "copy_file_range")
+    blob = store.put(BIG)
+    made = listed(store, Slice(blob.digest, 1, 4000), Slice(blob.digest, 8192, 10), b"tail")
+    with (tmp_path / "out").open("wb") as out:
+        write_out(store, made, out)
+    assert (tmp_path / "out").read_bytes() == BIG[1:4001] + BIG[8192:8202] + b"tail"
 
 
 def test_a_full_disk_is_told_and_not_tried_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import subprocess
 import tarfile
 import tracemalloc
@@ -192,6 +193,13 @@ def test_an_initrd_is_its_segments_in_order(engine: Engine) -> None:
     assert (initrd.media_type, len(data) % 4) == (INITRD + SUFFIX, 0)
     parts = [next(iter(cpio.read(io.BytesIO(part)))).content for part in archives(data)]
     assert parts == [files[number].content for number in (0, 1, 2, 0, 1)]
+
+
+def test_large_segments_begin_at_blocks(engine: Engine) -> None:
+    small, large = (engine.store.put(byte * size) for byte, size in ((b"s", 10), (b"L", 100_000)))
+    data = whole(engine.store, engine.run(Join(), {"segment": (small, small, large, small, large)}).output)
+    assert len(data) % 4 == 0
+    assert [found.start() for found in re.finditer(b"s+|L+", data)] == [0, 12, 4096, 104_096, 106_496]
 
 
 def test_a_container_keeps_its_tree_below_the_prefix(engine: Engine, tmp_path: Path) -> None:

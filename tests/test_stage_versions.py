@@ -29,7 +29,7 @@ RECORDED = {
     "bundle": (1, "9fcd148cc82cb906"),
     "container-rootfs": (2, "1ce1d0b7187c044e"),
     "files": (1, "d8843053616d3efb"),
-    "join": (2, "910352bdb9cd6d7e"),
+    "join": (3, "910352bdb9cd6d7e"),
     "kernel-tar": (2, "38724c20a1c98d4f"),
     "kernel": (2, "50e4dd034c969f54"),
     "layout-image": (2, "54e51ed79138e761"),

@@ -22,7 +22,6 @@ from linuxkit_rules.errors import SpecError
 from linuxkit_rules.formats import iso9660, mbr
 from linuxkit_rules.formats.entry import Entry, Slice
 from linuxkit_rules.formats.fat import Extent, File, Layout, Volume
-from linuxkit_rules.formats.iso9660 import BLOCK
 from linuxkit_rules.formats.streams import Copy, SupportsWrite
 from linuxkit_rules.stages.esp import check_cmdline, esp_files, isolinux_cfg, payload, tool
 from linuxkit_rules.stages.iso_master import EFI_IMAGE, direct, iso_path, master
@@ -31,7 +30,7 @@ from linuxkit_rules.stages.rootfs import image_tree
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage, as_json
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
-from linuxkit_rules.store.pieces import Assembly, assembling
+from linuxkit_rules.store.pieces import BLOCK, Assembly, assembling
 
 ISO = "application/vnd.linuxkit-rules.iso.v1"
 """Media type of an ISO."""
@@ -69,7 +68,7 @@ class Iso(Stage):
     """
 
     name: ClassVar[str] = "iso"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     boot: Boot
     title: str
     cmdline: str
@@ -101,6 +100,7 @@ class Iso(Stage):
         image = () if self.boot is Boot.BIOS else (EFI_IMAGE,)
         empty = [*image, *(iso_path(file.path) for file in files)]
         head = master(volume_label(self.title), loader, _ISOLINUX if loader else None, empty)
+        head += bytes(-len(head) % BLOCK)
         body = self._body(files, serial, len(head))
         extents = {iso_path(path): extent for path, extent in body.extents.items()}
         direct(head, extents | {path: Extent(0, body.size) for path in image}, body.size, FIXED_TIME)
@@ -154,7 +154,7 @@ class Body(Protocol):
 
 
 class Plain:
-    """Files one after the other, each from the beginning of a block."""
+    """Files one after the other, each from the beginning of a file system's block."""
 
     def __init__(self, files: Sequence[File]) -> None:
         self._files = files

@@ -10,25 +10,32 @@ from linuxkit_rules.formats.entry import Slice
 from linuxkit_rules.stages.pack import ALIGNMENT
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.memory import Result
-from linuxkit_rules.store.pieces import assembling
+from linuxkit_rules.store.pieces import BLOCK, assembling
 
 INITRD = "application/vnd.linuxkit-rules.initrd.v1"
 """Media type of an initrd: archives one after the other, each compressed in its own way."""
 
+_LARGE = 16 * BLOCK
+
 
 @dataclass(frozen=True)
 class Join(Stage):
-    """Joins the inputs ``segment``, in their order; each begins at a multiple of 4 bytes."""
+    """Joins the inputs ``segment``, in their order.
+
+    Each begins at a multiple of 4 bytes, a large one at a block of the file system.
+    """
 
     name: ClassVar[str] = "join"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """List the segments; raise StoreError where one is missing."""
         with assembling(work.store) as assembly:
             for segment in inputs.get("segment", ()):
-                assembly.copy(assembly.whole(segment), assembly)
-                assembly.write(bytes(-assembly.size % ALIGNMENT))
+                content = assembly.whole(segment)
+                assembly.write(bytes(-assembly.size % (BLOCK if content.size >= _LARGE else ALIGNMENT)))
+                assembly.copy(content, assembly)
+            assembly.write(bytes(-assembly.size % ALIGNMENT))
             return assembly.commit(INITRD)
 
 

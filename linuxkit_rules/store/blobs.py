@@ -174,10 +174,6 @@ class Store:
         self._check(digest, hashlib.sha256(data).hexdigest())
         return data
 
-    def is_sound(self, digest: Digest) -> bool:
-        """Whether this process has written or verified the blob."""
-        return digest in self._sound
-
     def copy(self, content: bytes | Slice, out: SupportsWrite, block: int = 1 << 20) -> None:
         """Write the bytes of ``content`` to ``out``, verified.
 

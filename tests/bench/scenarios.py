@@ -111,7 +111,7 @@ class Scenarios:
             shutil.rmtree(item.folder.parent)
 
     def _remote(self, plan: Plan) -> Iterator[Row]:
-        """A store with packages and layers alone fills a cache; another machine has an empty store and that."""
+        """A store of packages and layers alone fills a cache; another machine has an empty store."""
         with tempfile.TemporaryDirectory(dir=self._world.root) as folder, dav_server(Path(folder)) as cache:
             for name, content in ((FILLING, BLOBS), (REMOTE, ())):
                 project = self._world.project("remote", cache=cache.url, content=content)

@@ -165,7 +165,7 @@ class World:
         stamp.write_text(mark)
 
     def _pull_all(self) -> None:
-        """Bring all images into the store; quick where they are, but a stage may be newer than what they are."""
+        """Bring all images into the store: quick where they are there, made by the stages as they are now."""
         project = self.project("prepare")
         for wanted in (self.big(), self.scaled(self.small)):
             project.write(wanted)
