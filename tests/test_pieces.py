@@ -1,8 +1,11 @@
 """Lists of pieces: what is laid together is stored once, and verified when it is written out."""
 
 import errno
+import fcntl
 import os
+import struct
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -132,39 +135,49 @@ def test_a_blob_that_is_too_short_is_told(store: Store) -> None:
         whole(store, made)
 
 
-@pytest.mark.parametrize("fault", [errno.EXDEV, errno.ENOSYS, errno.EINVAL, "nothing", "a part"])
-def test_where_the_kernel_does_not_copy_python_does(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int | str
-) -> None:
-    """File systems and kernels differ in this; no file system here shows it."""
-    real, calls = os.copy_file_range, []
+@dataclass
+class Sharing:
+    """ioctl(2) of a file system that can share blocks; none that tests can make here does."""
 
-    def fails(source: int, target: int, size: int, begin: int, end: int) -> int:
-        calls.append(size)
-        if fault == "nothing" or (fault == "a part" and len(calls) % 2 == 0):
-            return 0
-        if fault == "a part":
-            return real(source, target, min(size, 1000), begin, end)
-        raise OSError(fault, "no")
+    asked: list[tuple[int, int, int]] = field(default_factory=list)
 
-    monkeypatch.setattr(os, "copy_file_range", fails)
+    def __call__(self, target: int, request: int, argument: bytes) -> int:
+        source, offset, size, begin = struct.unpack("=qQQQ", argument)
+        assert request == 0x4020940D
+        if (offset | size | begin) % BLOCK:
+            raise OSError(errno.EINVAL, "not at blocks")
+        self.asked.append((offset, size, begin))
+        os.pwrite(target, os.pread(source, size, offset), begin)
+        return 0
+
+
+@pytest.fixture
+def sharing(monkeypatch: pytest.MonkeyPatch) -> Sharing:
+    made = Sharing()
+    monkeypatch.setattr(fcntl, "ioctl", made)
+    return made
+
+
+def test_blocks_are_shared_where_the_file_system_can(store: Store, tmp_path: Path, sharing: Sharing) -> None:
     blob = store.put(BIG)
-    made = listed(store, bytes(BLOCK), Slice(blob.digest, 0, 4003), b"tail")
+    parts = (bytes(BLOCK), Slice(blob.digest, 0, 5003), b"x", Slice(blob.digest, BLOCK, BLOCK))
+    made = listed(store, *parts)
     with (tmp_path / "out").open("wb") as out:
         write_out(store, made, out)
-    assert (tmp_path / "out").read_bytes() == bytes(BLOCK) + BIG[:4003] + b"tail"
-    assert calls
+    expected = bytes(BLOCK) + BIG[:5003] + b"x" + BIG[BLOCK : 2 * BLOCK]
+    assert (tmp_path / "out").read_bytes() == expected
+    assert sorted(sharing.asked) == [(0, BLOCK, 0), (0, BLOCK, BLOCK)]
 
 
-def test_what_lies_at_no_block_is_copied_without_the_kernel(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr(os, "copy_file_range")
-    blob = store.put(BIG)
-    made = listed(store, Slice(blob.digest, 1, 4000), Slice(blob.digest, 8192, 10), b"tail")
-    with (tmp_path / "out").open("wb") as out:
-        write_out(store, made, out)
-    assert (tmp_path / "out").read_bytes() == BIG[1:4001] + BIG[8192:8202] + b"tail"
+def test_shared_blocks_are_verified(tmp_path: Path, sharing: Sharing) -> None:
+    digest = Store(tmp_path / "store").put(BIG).digest
+    store = Store(tmp_path / "store")
+    store.path(digest).chmod(0o644)
+    store.path(digest).write_bytes(BIG[:-1] + b"x")
+    with (tmp_path / "out").open("wb") as out, pytest.raises(StoreError, match="was damaged"):
+        write_out(store, listed(store, Slice(digest, 0, BLOCK)), out)
+    assert sharing.asked
+    assert not store.path(digest).exists()
 
 
 def test_a_full_disk_is_told_and_not_tried_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

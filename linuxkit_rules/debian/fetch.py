@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,8 +10,9 @@ from typing import TypeVar
 from linuxkit_rules.debian.index import File
 from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.errors import NetworkError, PackageError, StoreError
+from linuxkit_rules.formats.streams import SupportsWrite
 from linuxkit_rules.oci.retry import PASSING
-from linuxkit_rules.store.blobs import OCTET_STREAM, Store, SupportsWrite
+from linuxkit_rules.store.blobs import OCTET_STREAM, Store
 
 T = TypeVar("T")
 
@@ -72,14 +74,9 @@ def _stream(store: Store, url: str, wanted: Descriptor) -> None:
 
 
 def _body(url: str) -> bytes:
-    data = bytearray()
-
-    class Out:
-        def write(self, block: bytes, /) -> None:
-            data.extend(block)
-
-    _receive(url, Out(), _MOST)
-    return bytes(data)
+    data = io.BytesIO()
+    _receive(url, data, _MOST)
+    return data.getvalue()
 
 
 def _receive(url: str, out: SupportsWrite, most: int) -> None:

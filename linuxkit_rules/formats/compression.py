@@ -116,7 +116,7 @@ class _Writer:
         self._filled = 0
         self._size = 0
 
-    def write(self, data: bytes, /) -> int:
+    def write(self, data: bytes | memoryview, /) -> int:
         rest = memoryview(data)
         while len(rest) >= (room := _WRITE - self._filled):
             self._piece[self._filled :] = rest[:room]

@@ -9,9 +9,9 @@ from linuxkit_rules.formats.entry import Slice
 
 
 class SupportsWrite(Protocol):
-    """Anything with a file's ``write``."""
+    """Anything with a file's ``write``; it does not keep what it gets, which may be a buffer used again."""
 
-    def write(self, data: bytes, /) -> Any:
+    def write(self, data: bytes | memoryview, /) -> Any:
         """Append ``data``."""
 
 

@@ -15,6 +15,7 @@ from linuxkit_rules.errors import FormatError, ImageError, SpecError, one_line
 from linuxkit_rules.formats.compression import Compression, decompressed, sniff
 from linuxkit_rules.formats.entry import Entry, Kind, Slice
 from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
+from linuxkit_rules.formats.streams import SupportsWrite
 from linuxkit_rules.formats.tar import read as read_tar
 from linuxkit_rules.oci.manifest import (
     DOCKER_CONFIG,
@@ -26,7 +27,7 @@ from linuxkit_rules.oci.manifest import (
 )
 from linuxkit_rules.oci.origin import HashWriter
 from linuxkit_rules.oci.reference import Reference
-from linuxkit_rules.store.blobs import Store, SupportsWrite
+from linuxkit_rules.store.blobs import Store
 
 _LINKS = 8
 

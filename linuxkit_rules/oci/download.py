@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.errors import ImageError, NetworkError, one_line
+from linuxkit_rules.formats.streams import SupportsWrite
 from linuxkit_rules.oci.origin import WrongContentError
 from linuxkit_rules.oci.place import Place
 from linuxkit_rules.oci.retry import PassingError, Patience
 from linuxkit_rules.oci.transport import drop, shown
-from linuxkit_rules.store.blobs import SupportsWrite
 
 if TYPE_CHECKING:
     import requests

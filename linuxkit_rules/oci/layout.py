@@ -14,6 +14,7 @@ from typing import Protocol
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.errors import FormatError, ImageError, SpecError
+from linuxkit_rules.formats.streams import SupportsWrite
 from linuxkit_rules.oci.manifest import (
     MANIFEST,
     Index,
@@ -26,7 +27,7 @@ from linuxkit_rules.oci.manifest import (
 )
 from linuxkit_rules.oci.origin import read_verified
 from linuxkit_rules.oci.reference import Reference
-from linuxkit_rules.store.blobs import Store, SupportsWrite
+from linuxkit_rules.store.blobs import Store
 
 REF_NAME = "org.opencontainers.image.ref.name"
 """Annotation that names an image in a layout's index: a full reference, or a tag alone."""

@@ -11,8 +11,8 @@ from typing import Protocol, TypeVar, runtime_checkable
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import ImageError
 from linuxkit_rules.formats.account import note
+from linuxkit_rules.formats.streams import SupportsWrite
 from linuxkit_rules.oci.manifest import SIZE_LIMIT
-from linuxkit_rules.store.blobs import SupportsWrite
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class HashWriter:
         """Digest of the bytes so far."""
         return Digest(self._hash.hexdigest())
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Take ``data``."""
         self.size += len(data)
         self._hash.update(data)
@@ -82,7 +82,7 @@ class _Check(HashWriter):
         self._expected = descriptor
         self._where = where
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         if self.size + len(data) > self._expected.size:
             raise WrongContentError(
                 f"is longer than the {self._expected.size} bytes it should have", where=self._where

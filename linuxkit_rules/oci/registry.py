@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import ImageError, LinuxKitError, NetworkError
+from linuxkit_rules.formats.streams import SupportsWrite
 from linuxkit_rules.oci.auth import Login, Tokens
 from linuxkit_rules.oci.credentials import Anonymous, Credentials
 from linuxkit_rules.oci.download import Download
@@ -23,7 +24,6 @@ from linuxkit_rules.oci.place import Place
 from linuxkit_rules.oci.progress import Progress, Silent
 from linuxkit_rules.oci.reference import DEFAULT_DOMAIN, Reference
 from linuxkit_rules.oci.transport import Network, Transport
-from linuxkit_rules.store.blobs import SupportsWrite
 
 T = TypeVar("T")
 

@@ -174,7 +174,7 @@ class _Watched:
         self._out = out
         self._advance = advance
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         self._out.write(data)
         self._advance(len(data))
 

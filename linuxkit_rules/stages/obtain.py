@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.formats.entry import Slice
+from linuxkit_rules.formats.streams import SupportsWrite
 from linuxkit_rules.oci.manifest import SIZE_LIMIT
 from linuxkit_rules.oci.origin import (
     Origin,
@@ -17,7 +18,7 @@ from linuxkit_rules.oci.origin import (
     require_short,
     with_second_chance,
 )
-from linuxkit_rules.store.blobs import Store, SupportsWrite
+from linuxkit_rules.store.blobs import Store
 
 
 def obtain(origin: Origin, blob: Descriptor, store: Store) -> None:

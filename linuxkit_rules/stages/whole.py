@@ -21,6 +21,7 @@ from typing import ClassVar
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.errors import ImageError
 from linuxkit_rules.formats.limits import Limits
+from linuxkit_rules.formats.streams import SupportsWrite
 from linuxkit_rules.oci.manifest import (
     INDEXES,
     MANIFESTS,
@@ -38,7 +39,7 @@ from linuxkit_rules.stages.image import ImageStage
 from linuxkit_rules.stages.join import whole
 from linuxkit_rules.stages.obtain import document, obtain
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
-from linuxkit_rules.store.blobs import Store, SupportsWrite
+from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
 
 WHOLE_IMAGE = "application/vnd.linuxkit-rules.whole-image.v1+json"

@@ -22,12 +22,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import DamagedError, StoreError
 from linuxkit_rules.formats.account import note
 from linuxkit_rules.formats.entry import Slice
+from linuxkit_rules.formats.streams import SupportsWrite
 from linuxkit_rules.store.locks import Locks
 from linuxkit_rules.store.promises import Promises, Source
 from linuxkit_rules.store.scratch import Scratch, write_fixed
@@ -38,13 +39,6 @@ LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 INDEX = b'{"manifests":[],"mediaType":"application/vnd.oci.image.index.v1+json","schemaVersion":2}'
 FIXED = {"oci-layout": LAYOUT, "index.json": INDEX}
 """Files of the image layout that are the same in every store."""
-
-
-class SupportsWrite(Protocol):
-    """Anything with a file's ``write``."""
-
-    def write(self, data: bytes, /) -> Any:
-        """Append ``data``."""
 
 
 class BlobWriter:
@@ -153,7 +147,7 @@ class Store:
                     return
             self.promises.drop(digest)
 
-    def open(self, digest: Digest) -> BinaryIO:
+    def open(self, digest: Digest) -> io.BufferedReader:
         """Open the blob for reading, verified; raise DamagedError where it is missing or has rotted."""
         file = self._open(digest)
         if digest not in self._sound:
@@ -174,8 +168,12 @@ class Store:
         self._check(digest, hashlib.sha256(data).hexdigest())
         return data
 
-    def copy(self, content: bytes | Slice, out: SupportsWrite, block: int = 1 << 20) -> None:
-        """Write the bytes of ``content`` to ``out``, verified.
+    def is_sound(self, digest: Digest) -> bool:
+        """Whether this process has written or verified the blob."""
+        return digest in self._sound
+
+    def copy(self, content: bytes | Slice, out: SupportsWrite, block: int = 1 << 19) -> None:
+        """Write the bytes of ``content`` to ``out``, verified, in blocks that ``out`` may not keep.
 
         Raises DamagedError where the blob is missing or has rotted; ``out`` may have got bytes by then.
         StoreError where the blob is shorter than the slice needs.
@@ -187,9 +185,9 @@ class Store:
         found = hashlib.sha256() if whole else None
         with self._open(content.digest) if whole else self.open(content.digest) as file:
             file.seek(content.offset)
-            left = content.size
+            left, space = content.size, memoryview(bytearray(min(content.size, block)))
             while left:
-                data = file.read(min(left, block))
+                data = space[: file.readinto(space[:left])]
                 if not data:
                     raise StoreError(f"blob {content.digest} ends too early", where=str(self.root))
                 if found:
