@@ -30,12 +30,14 @@ class Join(Stage):
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """List the segments; raise StoreError where one is missing."""
+        padding = work.store.put(bytes(BLOCK)).digest
         with assembling(work.store) as assembly:
             for segment in inputs.get("segment", ()):
                 content = assembly.whole(segment)
-                assembly.write(bytes(-assembly.size % (BLOCK if content.size >= _LARGE else ALIGNMENT)))
+                alignment = BLOCK if content.size >= _LARGE else ALIGNMENT
+                assembly.copy(Slice(padding, 0, -assembly.size % alignment), assembly)
                 assembly.copy(content, assembly)
-            assembly.write(bytes(-assembly.size % ALIGNMENT))
+            assembly.copy(Slice(padding, 0, -assembly.size % ALIGNMENT), assembly)
             return assembly.commit(INITRD)
 
 

@@ -168,22 +168,18 @@ class Store:
         self._check(digest, hashlib.sha256(data).hexdigest())
         return data
 
-    def is_sound(self, digest: Digest) -> bool:
-        """Whether this process has written or verified the blob."""
-        return digest in self._sound
-
     def copy(self, content: bytes | Slice, out: SupportsWrite, block: int = 1 << 19) -> None:
-        """Write the bytes of ``content`` to ``out``, verified, in blocks that ``out`` may not keep.
+        """Write the bytes of ``content`` to ``out``, in blocks that ``out`` may not keep.
 
-        Raises DamagedError where the blob is missing or has rotted; ``out`` may have got bytes by then.
-        StoreError where the blob is shorter than the slice needs.
+        They are verified, unless this process has written or verified the blob before.  Raises DamagedError
+        where the blob is missing or has rotted; ``out`` may have got bytes by then.  StoreError where the
+        blob is shorter than the slice needs.
         """
         if isinstance(content, bytes):
             out.write(content)
             return
-        whole = self._is_whole(content)
-        found = hashlib.sha256() if whole else None
-        with self._open(content.digest) if whole else self.open(content.digest) as file:
+        found = hashlib.sha256() if content.digest not in self._sound and self._is_whole(content) else None
+        with self._open(content.digest) if found else self.open(content.digest) as file:
             file.seek(content.offset)
             left, space = content.size, memoryview(bytearray(min(content.size, block)))
             while left:
@@ -194,7 +190,7 @@ class Store:
                     found.update(data)
                 out.write(data)
                 left -= len(data)
-        note(read=content.size, hashed=content.size if whole else 0)
+        note(read=content.size, hashed=content.size if found else 0)
         if found:
             self._check(content.digest, found.hexdigest())
 
