@@ -1,9 +1,8 @@
 """Layers of overlay file systems show the flat tree: held against a model of overlayfs of its own."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +10,7 @@ from linuxkit_rules.errors import ImageError
 from linuxkit_rules.formats import cpio
 from linuxkit_rules.formats.entry import Entry, Kind
 from linuxkit_rules.oci.layers import flatten, states
-from linuxkit_rules.oci.overlayfs import difference, is_whiteout, view, whiteout
+from linuxkit_rules.oci.overlayfs import difference, is_whiteout, view
 
 Tree = Mapping[str, Entry]
 ROOT = Entry("", Kind.DIRECTORY, 0o755)

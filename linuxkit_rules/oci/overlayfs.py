@@ -61,6 +61,18 @@ def difference(lower: Tree, upper: Tree) -> dict[str, Entry]:
     return _sorted({path: upper[path] for path in wanted} | {path: whiteout(path) for path in hidden})
 
 
+def united(first: Tree, second: Tree) -> dict[str, Entry] | None:
+    """Give the tree that has all of both; None where they have not the same at some path.
+
+    A file is the same only where it has the same names in both.
+    """
+    ours, theirs = _names(first), _names(second)
+    common = first.keys() & second.keys()
+    if any(first[path] != second[path] or ours.get(path) != theirs.get(path) for path in common):
+        return None
+    return _sorted({**first, **second})
+
+
 def _names(tree: Tree) -> dict[str, tuple[str, ...]]:
     """Give all names of each file that has several, by each of them."""
     groups: dict[str, list[str]] = {}

@@ -43,6 +43,7 @@ DEFAULTS: dict[str, str] = {
     "LINUXKIT_STORE": "",
     "LINUXKIT_ARCH": "",
     "LINUXKIT_COMPRESSION": "auto",
+    "LINUXKIT_LAYERED": "",
     "LINUXKIT_JOBS": "",
     "LINUXKIT_DECOMPRESS_KERNEL": "",
     "LINUXKIT_PACKAGE_LOCK": "",
@@ -106,6 +107,7 @@ def choices_of(env: Any) -> dict[str, Any]:
         "ignore_trust": is_set(str(env["LINUXKIT_IGNORE_TRUST"])),
         "image_lock": str(env.File(image_lock).get_abspath()) if image_lock else "",
         "locked": is_locked(str(env["LINUXKIT_LOCKED"])),
+        "layered": is_set(str(env["LINUXKIT_LAYERED"])),
         "limits": Limits.parse(str(env["LINUXKIT_LIMITS"])).changed(),
     }
 
@@ -127,6 +129,7 @@ def settings_of(choices: Mapping[str, Any]) -> Settings:
         trust_policy=Path(choices["trust_policy"]) if choices["trust_policy"] else None,
         image_lock=Path(choices["image_lock"]) if choices["image_lock"] else None,
         locked=choices["locked"],
+        layered=choices["layered"],
     )
     lock = choices["package_lock"]
     return dataclasses.replace(settings, package_lock=Path(lock)) if lock else settings
