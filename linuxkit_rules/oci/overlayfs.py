@@ -1,4 +1,4 @@
-"""Overlay file systems as trees: what a stack of directories shows, and which directory turns one into another.
+"""Overlay file systems as trees: what layers show, and which layer makes one tree of another.
 
 https://docs.kernel.org/filesystems/overlayfs.html, "Upper and Lower", "Directories", "whiteouts and opaque
 directories".  Trees are those of ``layers.flatten`` as an initramfs holds them (``formats.cpio.held``): they

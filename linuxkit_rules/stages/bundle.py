@@ -60,8 +60,9 @@ class Place:
 class Bundle(Stage):
     """Bundle of one container; input ``image`` is its image's manifest.
 
-    With an input ``layering`` the root file system is an overlay of the image's layers there.  ``config`` has paths in place of volumes' names.  ``first`` is the first container of the same image, if
-    that is another one: its files are used.  ``ids`` pairs containers' names with the numbers they stand for.
+    With an input ``layering`` the root file system is an overlay of the image's layers there.  ``config`` has
+    paths in place of volumes' names.  ``first`` is the first container of the same image, if that is another
+    one: its files are used.  ``ids`` pairs containers' names with the numbers they stand for.
     """
 
     name: ClassVar[str] = "bundle"

@@ -1,8 +1,8 @@
 """Stage ``image-layers``: an image as layers of an overlay file system.
 
-The output is a JSON document: ``layers``, the lowest first, each a tree (``trees``) with whiteouts as overlayfs
-has them and the layer's ``origin``; and ``final``, the tree that an overlay of them is yet to be made to show, or
-null where it does already.
+The output is a JSON document: ``layers``, the lowest first, each a tree (``trees``) with whiteouts as
+overlayfs has them and the layer's ``origin``; and ``final``, the tree that an overlay of them is yet to be
+made to show, or null where it does already.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ class ImageLayers(Stage):
     """Takes the input ``image`` (its manifest) apart into at most ``MOST_LAYERS`` layers.
 
     A layer is what a layer of the image changes, and the topmost what LinuxKit does to each image.  With
-    ``packages`` it is what one package holds, whatever lies below: the image is a component's, and what is the
-    component's own is left to ``final``.  An image that has a device 0:0, which overlayfs would hide, is one
-    layer.  ``image`` stands for the image in messages.
+    ``packages`` it is what one package holds, whatever lies below: the image is a component's, and what is
+    the component's own is left to ``final``.  An image that has a device 0:0, which overlayfs would hide, is
+    one layer.  ``image`` stands for the image in messages.
     """
 
     name: ClassVar[str] = "image-layers"

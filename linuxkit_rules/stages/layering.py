@@ -1,7 +1,7 @@
-"""Stage ``layering``: which layers the images of a system are made of, those that several need being the same.
+"""Stage ``layering``: which layers the images of a system are made of, and which of them they share.
 
-The output is a JSON document: ``layers``, each once, with its ``name`` (a directory of ``containers/layers``) and
-tree; and ``images``, by the digest of the image's manifest the names of its layers, the lowest first.
+The output is a JSON document: ``layers``, each once, with its ``name`` (a directory of ``containers/layers``)
+and tree; and ``images``, by the digest of the image's manifest the names of its layers, the lowest first.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def layers_of(image: Descriptor, layering: Descriptor, store: Store) -> tuple[La
 
 @dataclass(frozen=True)
 class Layering(Stage):
-    """Finds the layers of the inputs ``image`` (manifests), which are components' where ``components`` says so.
+    """Finds the layers of the inputs ``image`` (manifests); ``components`` says which are components'.
 
     Components share a layer for each package: it has the files that any of them needs, and the topmost layer
     of each hides those that it has not.  ``images`` stand for the images in messages.
@@ -119,7 +119,7 @@ def _stack(image: ImageTrees, packages: _Packages, trees: Trees) -> Iterator[Kep
 class _Packages:
     """The files of packages by origin, those that several components take of one put together.
 
-    A name and version stand for one package as a rule; where they do not, its files differ, and are kept apart.
+    A name and version stand for one package as a rule; where they do not, its files differ and stay apart.
     """
 
     def __init__(self) -> None:

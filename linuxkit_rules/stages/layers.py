@@ -1,4 +1,4 @@
-"""Stages that pack layers: ``layer`` one of them, ``layers`` those of an image, ``shared-layers`` each one once.
+"""Stages that pack layers: ``layer`` one, ``layers`` those of an image, ``shared-layers`` each one once.
 
 They are three so that images are packed beside each other, and a layer that several have once.
 """
@@ -26,7 +26,7 @@ SAVING = "application/vnd.linuxkit-rules.saving.v1+json"
 
 @dataclass(frozen=True)
 class PackLayer(PackingStage):
-    """Packs the layer ``directory``; ``tree`` is the digest of its tree, which ``kept`` says where to find."""
+    """Packs the layer ``directory``; ``tree`` is the digest of its tree, and ``kept`` says where that is."""
 
     name: ClassVar[str] = "layer"
     version: ClassVar[int] = 1
@@ -79,10 +79,6 @@ class Saving:
     uses: int
     packed: int
     unshared: int
-
-    def __str__(self) -> str:
-        sizes = f"{self.packed / 1e6:.1f} MB packed, {self.unshared / 1e6:.1f} MB if nothing were shared"
-        return f"layers: {self.layers}, used {self.uses} times; {sizes}"
 
 
 @dataclass(frozen=True)

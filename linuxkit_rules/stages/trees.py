@@ -1,4 +1,4 @@
-"""File trees in the store, named by what they hold; and the stage ``layer-digests``, which they need for that.
+"""File trees in the store, named by what they hold; and the stage ``layer-digests``, which names need.
 
 A tree is lines of JSON, one for each entry: path, typeflag, mode, uid, gid, mtime, link, major, minor, the
 content's sha256 in hex (``""`` where it is empty) and size; and then the blob and the offset where it lies.
