@@ -12,6 +12,7 @@ import pytest
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.formats import cpio
+from linuxkit_rules.formats.compression import Compression
 from linuxkit_rules.formats.entry import Entry, Kind
 from linuxkit_rules.oci.image import save
 from linuxkit_rules.oci.layout import REF_NAME
@@ -22,10 +23,12 @@ from linuxkit_rules.plan.graph import realise
 from linuxkit_rules.plan.image import Parts, plan
 from linuxkit_rules.plan.outline import outline
 from linuxkit_rules.plan.settings import Settings
+from linuxkit_rules.plan.template import LIBRARY
 from linuxkit_rules.stages.image import resolve
 from linuxkit_rules.stages.image_layers import MOST_LAYERS
 from linuxkit_rules.stages.layering import Layering, _names, layers_of
 from linuxkit_rules.stages.layers import saving_of
+from linuxkit_rules.stages.modules import Modules
 from linuxkit_rules.stages.pack import FIXED_TIME
 from linuxkit_rules.stages.rootfs import fit_out, image_tree
 from linuxkit_rules.stages.stage import RUN, Engine, Event
@@ -267,6 +270,33 @@ def test_archives_of_the_whole_system_stay_flat_and_so_does_all_by_default(tmp_p
     assert recipes("kernel+initrd", layered=True) != recipes("kernel+initrd", layered=False)
     stages = {stage for _, stage, _ in recipes("kernel+initrd", layered=False)}
     assert not any("lay" in stage for stage in stages - {"layout-image/2"})
+
+
+def test_what_has_rotted_is_made_again(tmp_path: Path, engine: Engine) -> None:
+    """Trees of layers are read only when one has to be packed, which may be long after they were made."""
+    yml = write(tmp_path)
+    before = initrd(planned(yml), engine)
+    packed = Settings(layouts=(tmp_path / "layout",), layered=True, compression=Compression.GZIP)
+    for path in (engine.store.root / "blobs/sha256").iterdir():
+        if path.read_bytes().startswith(b'["",') or b"shell" in path.read_bytes():
+            path.unlink()
+    again = initrd(plan({yml.name: yml}, yml.stem, packed), engine)
+    assert again == before
+
+
+def test_an_overlay_needs_its_module(tmp_path: Path) -> None:
+    service = 'services: [{name: redis, image: "@pkg:redis"}]'
+    (tmp_path / "f.yml").write_text(f'kernel: {{image: "@pkg:./kernel"}}\n{service}\n')
+    (tmp_path / "kernel").mkdir()
+    text = (LIBRARY / "pkg" / "kernel" / "build.yml").read_text()
+    (tmp_path / "kernel" / "build.yml").write_text(text.replace("    - overlay\n", ""))
+
+    def roots(*, layered: bool) -> tuple[str, ...]:
+        parts = plan({"f.yml": tmp_path / "f.yml"}, "f", Settings(layered=layered))
+        stages = [step.stage for step in parts.segments]
+        return next(stage.roots for stage in stages if isinstance(stage, Modules)) or ()
+
+    assert {*roots(layered=True)} - {*roots(layered=False)} == {"overlay"}
 
 
 def test_explain_tells_of_the_overlay(tmp_path: Path, engine: Engine) -> None:
