@@ -32,7 +32,7 @@ class PackLayer(PackingStage):
     version: ClassVar[int] = 1
     directory: str
     tree: Digest
-    kept: Kept | None = field(default=None, compare=False)
+    kept: Kept = field(compare=False)
 
     def label(self) -> str:
         """Where the layer lies."""
@@ -40,7 +40,6 @@ class PackLayer(PackingStage):
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Pack; raise FormatError where a file does not fit into an initramfs."""
-        assert self.kept is not None  # noqa: S101 - as ``PackLayers`` makes it
         entries = {entry.path: entry for entry, _ in read(work.store, self.kept)}
         return Result(self.packed(below(f"{DIRECTORY}/{self.directory}", entries), inputs, work.store))
 

@@ -41,7 +41,7 @@ class Rootfs(PackingStage):
     """
 
     name: ClassVar[str] = "rootfs"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     prefix: str = ""
     resolv_link: bool = False
     image: str = field(default="", compare=False)
