@@ -16,6 +16,7 @@ from linuxkit_rules.digest import Descriptor, canonical_json
 from linuxkit_rules.errors import within
 from linuxkit_rules.formats.cpio import held
 from linuxkit_rules.formats.entry import Entry, Kind
+from linuxkit_rules.formats.limits import Limits
 from linuxkit_rules.oci.image import load as load_image
 from linuxkit_rules.oci.layers import flatten, states
 from linuxkit_rules.oci.overlayfs import difference, is_whiteout
@@ -79,46 +80,57 @@ class ImageLayers(Stage):
         trees = Trees(work.store)
         with within(self.image or f"image {image.digest}"):
             names, indexes = image_layers(image, work)
-            found = self._found(image, names, indexes, work, trees)
+            for index in indexes:
+                trees.learn(index, work)
+            layers = _Layers([load_index(work.store, index) for index in indexes], names, work.limits)
+            found = self._found(layers, _origins(image, work.store) if self.packages else (), trees)
         kept = [tree for _, tree in found.layers] + ([found.final] if found.final else [])
         refers = dict.fromkeys((*(tree.index for tree in kept), *trees.blobs))
         return Result(work.store.put(canonical_json(found.to_json())), tuple(refers))
 
-    def _found(
-        self,
-        image: Descriptor,
-        names: Sequence[str],
-        indexes: Sequence[Descriptor],
-        work: Engine,
-        trees: Trees,
-    ) -> ImageTrees:
-        for index in indexes:
-            trees.learn(index, work)
-        layers = [load_index(work.store, index) for index in indexes]
-        if any(is_whiteout(entry) for layer in layers for entry in layer):
-            return ImageTrees((("", trees.put(_fitted(flatten(layers, names, work.limits)))),), None)
+    def _found(self, layers: _Layers, origins: Sequence[str], trees: Trees) -> ImageTrees:
+        if layers.has_whiteouts():
+            return ImageTrees((("", trees.put(layers.final())),), None)
         if not self.packages:
-            stack = _stack(states(layers, names, work.limits))
-            return ImageTrees(tuple(("", trees.put(layer)) for layer in stack), None)
-        history = load_image(work.store, image).config["history"]
-        origins = [str(item["created_by"]) for item in history]
-        packages = [item for item in zip(origins, layers, strict=True) if item[0] not in OWN_LAYERS]
+            return ImageTrees(tuple(("", trees.put(layer)) for layer in layers.stack()), None)
+        packages = [item for item in zip(origins, layers.members, strict=True) if item[0] not in OWN_LAYERS]
         shared = [(origin, trees.put(_held(flatten([layer])))) for origin, layer in packages]
-        return ImageTrees(tuple(shared[: MOST_LAYERS - 1]), trees.put(_fitted(flatten(layers, names))))
+        return ImageTrees(tuple(shared[: MOST_LAYERS - 1]), trees.put(layers.final()))
 
 
-def _stack(trees: Iterator[dict[str, Entry]]) -> Iterator[dict[str, Entry]]:
-    """Give the layers that show one of ``trees`` after the other, and then the last one fitted out."""
-    below: Mapping[str, Entry] = {}
-    tree: dict[str, Entry] = {}
-    for number, tree in enumerate(trees, 1):
-        if number < MOST_LAYERS:
-            now = _held(tree)
-            if layer := difference(below, now):
-                yield layer
-            below = now
-    if layer := difference(below, _fitted(tree)):
-        yield layer
+@dataclass(frozen=True, slots=True)
+class _Layers:
+    """The members of an image's layers, the lowest first, and what messages call these."""
+
+    members: Sequence[Sequence[Entry]]
+    names: Sequence[str]
+    limits: Limits
+
+    def has_whiteouts(self) -> bool:
+        """Whether a layer has what overlayfs would take for a whiteout."""
+        return any(is_whiteout(entry) for layer in self.members for entry in layer)
+
+    def final(self) -> dict[str, Entry]:
+        """Give the tree that a container is to see."""
+        return _fitted(flatten(self.members, self.names, self.limits))
+
+    def stack(self) -> Iterator[dict[str, Entry]]:
+        """Give what each layer changes, and then what fitting out the image does."""
+        below: Mapping[str, Entry] = {}
+        tree: dict[str, Entry] = {}
+        for number, tree in enumerate(states(self.members, self.names, self.limits), 1):
+            if number < MOST_LAYERS:
+                now = _held(tree)
+                if layer := difference(below, now):
+                    yield layer
+                below = now
+        if layer := difference(below, _fitted(tree)):
+            yield layer
+
+
+def _origins(image: Descriptor, store: Store) -> list[str]:
+    """Give what a component's image says in its history of each layer."""
+    return [item["created_by"] for item in load_image(store, image).config["history"]]
 
 
 def _held(tree: Mapping[str, Entry]) -> dict[str, Entry]:

@@ -68,23 +68,21 @@ class Layering(Stage):
             ImageTrees.load(work.store, work.run(ImageLayers(packages, name), {"image": (image,)}).output)
             for image, packages, name in zip(images, self.components, names, strict=True)
         ]
-        stacks = _shared(found, trees)
-        kept = dict.fromkeys(tree for stack in stacks for tree in stack)
-        called = _names([tree.digest for tree in kept])
-        value = {
-            "layers": [{"name": called[tree.digest], **tree.to_json()} for tree in _once(kept)],
-            "images": {
-                str(image.digest): [called[tree.digest] for tree in stack]
-                for image, stack in zip(images, stacks, strict=True)
-            },
+        stacks = {
+            str(image.digest): stack for image, stack in zip(images, _shared(found, trees), strict=True)
         }
-        refers = dict.fromkeys((*(tree.index for tree in kept), *trees.blobs))
-        return Result(work.store.put(canonical_json(value)), tuple(refers))
+        # The same files may lie in several archives: one of them will do.
+        once = {tree.digest: tree for stack in stacks.values() for tree in stack}
+        refers = dict.fromkeys((*(tree.index for tree in once.values()), *trees.blobs))
+        return Result(work.store.put(canonical_json(_document(stacks, once))), tuple(refers))
 
 
-def _once(kept: Mapping[Kept, Any]) -> Iterator[Kept]:
-    """Give one place for each tree, though the same files may lie in several."""
-    return iter({tree.digest: tree for tree in kept}.values())
+def _document(stacks: Mapping[str, Sequence[Kept]], once: Mapping[Digest, Kept]) -> dict[str, Any]:
+    names = _names(tuple(once))
+    return {
+        "layers": [{"name": names[digest], **tree.to_json()} for digest, tree in once.items()],
+        "images": {image: [names[tree.digest] for tree in stack] for image, stack in stacks.items()},
+    }
 
 
 def _names(digests: Sequence[Digest]) -> dict[Digest, str]:
