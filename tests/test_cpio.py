@@ -100,6 +100,23 @@ def test_an_indirect_hard_link_becomes_a_symbolic_link() -> None:
     assert made == [(Kind.SYMLINK, "s"), (Kind.SYMLINK, "x")]
 
 
+def test_contents_are_kept_where_the_first_name_is_an_indirect_hard_link() -> None:
+    first = Entry("a", Kind.FILE, 0o640, content=b"hello", via="y")
+    links = [Entry(name, Kind.HARDLINK, 0o640, link="a") for name in "yz"]
+    linked = Entry("a", Kind.SYMLINK, 0o777, link="y")
+    file = Entry("y", Kind.FILE, 0o640, content=b"hello")
+    assert entries(written(first, *links)) == [linked, file, dataclasses.replace(links[1], link="y")]
+
+
+def test_an_archive_holds_what_it_is_said_to_hold() -> None:
+    times = [Entry("old", Kind.FILE, mtime=-1), Entry("new", Kind.FILE, mtime=1 << 40)]
+    tree = [*TREE, *times, Entry("x", Kind.FILE, xattrs=(("user.a", b"1"),))]
+    held = cpio.held(tree)
+    assert entries(written(*tree)) == held
+    assert [entry.mtime for entry in held[-3:-1]] == [0, 2**32 - 1]
+    assert held[-1].xattrs == ()
+
+
 @pytest.mark.parametrize("order", [(b"", b"hello"), (b"hello", b""), (b"hello", b"hello")])
 def test_contents_of_linked_files_may_stand_with_any_of_them(order: tuple[bytes, bytes]) -> None:
     data = newc(b"a", 0o100644, order[0], 7, 2) + newc(b"b", 0o100644, order[1], 7, 2) + TRAILER

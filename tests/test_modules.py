@@ -105,7 +105,7 @@ def test_the_version_moves_with_the_bytes(engine: Engine) -> None:
     digests = [item.digest.hex[:16] for item in (image, engine.run(stage, {"image": [image]}).output)]
     assert (ComponentImage.version, Modules.version, digests) == (
         2,
-        4,
+        5,
         ["cda073a7029a476b", "9945ae9e702ebc70"],
     )
 

@@ -187,15 +187,23 @@ def test_runtime_parts_are_joined_key_by_key():
 
 
 def test_root_file_systems():
-    assert rootfs_mounts("c/a", "c/b/rootfs", readonly=True) == (
+    assert rootfs_mounts("c/a", ("c/b/rootfs",), readonly=True) == (
         Mount("/c/a/rootfs", source="/c/b/rootfs", options=("bind",)),
     )
-    writable = rootfs_mounts("c/a", "c/a/lower", readonly=False)
+    writable = rootfs_mounts("c/a", ("c/a/lower",), readonly=False)
     assert writable[-1].options == (
         "lowerdir=/c/a/lower",
         "upperdir=/c/a/tmp/upper",
         "workdir=/c/a/tmp/work",
     )
+
+
+def test_root_file_systems_of_layers():
+    (mount,) = rootfs_mounts("c/a", ("l/top", "l/base"), readonly=True)
+    assert mount == Mount("/c/a/rootfs", "overlay", "overlay", ("lowerdir=/l/top:/l/base",))
+    writable = rootfs_mounts("c/a", ("l/top", "l/base"), readonly=False)
+    assert writable[:2] == rootfs_mounts("c/a", ("c/a/lower",), readonly=False)[:2]
+    assert writable[-1].options[:2] == ("lowerdir=/l/top:/l/base", "upperdir=/c/a/tmp/upper")
 
 
 def test_the_text_is_that_of_gos_json():

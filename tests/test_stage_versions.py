@@ -3,6 +3,7 @@
 When this fails: raise ``version`` in the stage's class, then put the new pair below.
 """
 
+import dataclasses
 import importlib
 import pkgutil
 from contextvars import ContextVar
@@ -27,14 +28,20 @@ RECORDED = {
     "archive": (2, "278bc781c51aabf2"),
     "boot": (2, "b6ab06f4b40fb85b"),
     "bundle": (1, "9fcd148cc82cb906"),
-    "container-rootfs": (2, "1ce1d0b7187c044e"),
+    "container-rootfs": (3, "1ce1d0b7187c044e"),
     "files": (1, "d8843053616d3efb"),
+    "image-layers": (1, "62b008d57c268cbf"),
     "join": (3, "910352bdb9cd6d7e"),
     "kernel-tar": (2, "38724c20a1c98d4f"),
     "kernel": (2, "50e4dd034c969f54"),
+    "layer": (1, "d43aab3db64889bd"),
+    "layer-digests": (1, "c6469e45476e76ec"),
+    "layering": (1, "106c7e904b5c9340"),
+    "layers": (1, "42a6385fac4f07ef"),
     "layout-image": (2, "54e51ed79138e761"),
-    "rootfs": (2, "7fe53f6c4ea02623"),
+    "rootfs": (3, "7fe53f6c4ea02623"),
     "segment": (1, "5e3a085f3186b4a7"),
+    "shared-layers": (1, "285c48f980bd30e9"),
     "text": (1, "a9d14375b5c322f5"),
     "unpack": (2, "3a16918474b13077"),
 }
@@ -43,17 +50,19 @@ READERS = {
     "apk": 2,
     "archive-image": 2,
     "boot": 2,
-    "container-rootfs": 2,
+    "container-rootfs": 3,
     "deb": 2,
     "fetch-layer": 2,
+    "image-layers": 1,
     "kernel": 2,
+    "layering": 1,
     "layout-image": 2,
-    "modules": 4,
+    "modules": 5,
     "pull-image": 2,
     "ramdisk-support": 2,
-    "rootfs": 2,
+    "rootfs": 3,
     "unpack": 2,
-    "volume": 2,
+    "volume": 3,
     "whole-image": 2,
 }
 """Stages that read images, or have them read, and keep what came of it.
@@ -113,11 +122,20 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Recorder:
     project = Project.make(tmp_path_factory.mktemp("project"))
     engine = Recorder(Store(project.root / "store"))
     settings = Settings(compression=Compression.NONE, level=0, layouts=(project.root / "layout",))
-    parts = plan({"tiny.yml": project.root / "tiny.yml"}, "tiny", settings)
     for name in ("kernel+initrd", "tar", "tar-kernel-initrd"):
-        for step in by_name(name).steps(parts).values():
-            realise(step, engine)
+        build(engine, project, name, settings)
+    layered = Recorder(engine.store)
+    build(layered, project, "kernel+initrd", dataclasses.replace(settings, layered=True))
+    engine.seen = layered.seen | engine.seen
+    engine.versions |= layered.versions
+    engine.readers |= layered.readers
     return engine
+
+
+def build(engine: Engine, project: Project, name: str, settings: Settings) -> None:
+    parts = plan({"tiny.yml": project.root / "tiny.yml"}, "tiny", settings)
+    for step in by_name(name).steps(parts).values():
+        realise(step, engine)
 
 
 @pytest.fixture(scope="module")

@@ -487,7 +487,7 @@ def test_bytes_move_only_with_the_stages_versions(engine: Engine, tmp_path: Path
         for kind, step in steps.items()
     }
     assert found == {
-        "volume": (2, "6614e3d8e4340ad2"),
+        "volume": (3, "6614e3d8e4340ad2"),
         "layout-volume": (1, "03a257bfc06ee2ea"),
         "whole-image": (2, "72513578106a49f2"),
     }

@@ -55,6 +55,9 @@ def grammar(parser: argparse.ArgumentParser) -> None:
         "--release", dest="compression", action="store_const", const="release", help="take time for size"
     )
     parser.add_argument(
+        "--layered", action="store_true", help="keep what containers' images share once (not in tar, docker)"
+    )
+    parser.add_argument(
         "--decompress-kernel", action="store_true", help="take the kernel out of its compressed image"
     )
     add_trust(parser)

@@ -12,6 +12,7 @@ from linuxkit_rules.oci.manifest import CONFIG, LAYER, MANIFEST
 from linuxkit_rules.stages.iso import ISO
 from linuxkit_rules.stages.join import INITRD
 from linuxkit_rules.stages.pack import MEMBERS, SEGMENT
+from linuxkit_rules.stages.trees import TREE
 from linuxkit_rules.stages.unpack import LAYER_INDEX
 from linuxkit_rules.stages.whole import WHOLE_IMAGE
 from linuxkit_rules.store.blobs import OCTET_STREAM
@@ -22,6 +23,7 @@ UNUSED = "unused: gc drops them"
 _BY_TYPE = {
     LAYER: "layers",
     LAYER_INDEX: "layers' indexes",
+    TREE: "layers' indexes",
     MANIFEST: "images' manifests and configurations",
     CONFIG: "images' manifests and configurations",
     WHOLE_IMAGE: "images' manifests and configurations",
@@ -33,8 +35,13 @@ _BY_TYPE = {
 _BY_STAGE = {
     "archive": "archives of systems",
     "bundle": "containers' configurations",
+    "image-layers": "layers' indexes",
     "kernel": "kernels",
     "kernel-tar": "kernels",
+    "layer-digests": "layers' indexes",
+    "layering": "layers' indexes",
+    "layers": "layers' indexes",
+    "shared-layers": "layers' indexes",
     "verify-signature": "signatures",
     "whole-image": "images as their registries have them",
 }

@@ -92,7 +92,7 @@ def _variables(given: dict[str, Any]) -> dict[str, Any]:
     for name in ("arch", "compression"):
         if given.get(name):
             found[f"LINUXKIT_{name.upper()}"] = given[name]
-    for name in ("decompress_kernel", "ignore_trust", "offline"):
+    for name in ("decompress_kernel", "ignore_trust", "layered", "offline"):
         if given.get(name):
             found[f"LINUXKIT_{name.upper()}"] = "1"
     if given.get("locked") is not None:

@@ -10,6 +10,7 @@ import posixpath
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
@@ -36,6 +37,7 @@ _TYPES = {
 }
 _KINDS = {value: kind for kind, value in _TYPES.items()}
 _MAX = 2**32 - 1
+_LINK = 0o777  # the mode of every symbolic link
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _LONGEST_NAME = 4096  # PATH_MAX, with the NUL
 
@@ -49,24 +51,16 @@ def write(entries: Iterable[Entry], out: SupportsWrite, copy: Copy) -> int:
     What newc cannot say: extended attributes are left out, times are held within 32 bits; FormatError for
     files of 4 GiB or more, too long names, and hard links whose file is not among ``entries`` before them.
     """
-    listed = list(entries)
-    links = Counter(entry.link for entry in listed if entry.kind is Kind.HARDLINK and not entry.via)
+    listed = held(entries)
+    links = Counter(entry.link for entry in listed if entry.kind is Kind.HARDLINK)
     written: dict[str, tuple[int, Entry]] = {}
     size = 0
     for number, entry in enumerate(listed, 1):
-        if entry.via:
-            written[entry.path] = (number, entry)
-            size += _member(out, _symbolic(entry), number, 1, copy)
-            continue
         if entry.kind is Kind.HARDLINK:
-            if entry.link not in written:
-                raise FormatError(f"a hard link to {entry.link!r}, which is not before it", where=entry.path)
             inode, first = written[entry.link]
-            twin = replace(first, path=entry.path, via="")
-            if first.kind is Kind.FILE:
-                size += _member(out, replace(twin, content=b""), inode, 1 + links[entry.link], copy)
-                continue
-            entry = twin
+            twin = replace(first, path=entry.path, content=b"")
+            size += _member(out, twin, inode, 1 + links[entry.link], copy)
+            continue
         if entry.path in links:
             written[entry.path] = (number, entry)
         size += _member(out, entry, number, 1 + links[entry.path] if entry.kind is Kind.FILE else 1, copy)
@@ -74,10 +68,44 @@ def write(entries: Iterable[Entry], out: SupportsWrite, copy: Copy) -> int:
     return size + len(_header(TRAILER, nlink=1))
 
 
+def held(entries: Iterable[Entry]) -> list[Entry]:
+    """Give ``entries``, in their order, as an archive that ``write`` makes of them holds them.
+
+    An entry with ``via`` is a symbolic link, a hard link to anything but a file a copy of it; of a file's
+    names the first that is neither has the contents.  There are no extended attributes, and times are within
+    32 bits.  Raises FormatError for a hard link whose file is not among ``entries`` before it.
+    """
+    listed = list(entries)
+    linked = {entry.link for entry in listed if entry.kind is Kind.HARDLINK}
+    firsts: dict[str, Entry] = {}
+    return [_held(entry, linked, firsts) for entry in listed]
+
+
+def _held(entry: Entry, linked: AbstractSet[str], firsts: dict[str, Entry]) -> Entry:
+    """Give one entry of ``held``; ``firsts`` are the entries so far to which ``linked`` leads."""
+    if entry.xattrs or not 0 <= entry.mtime <= _MAX:
+        entry = replace(entry, xattrs=(), mtime=min(max(entry.mtime, 0), _MAX))
+    if entry.path in linked:
+        firsts[entry.path] = entry
+    if entry.via:
+        return _symbolic(entry)
+    if entry.kind is not Kind.HARDLINK:
+        return entry if entry.kind is not Kind.SYMLINK or entry.mode == _LINK else replace(entry, mode=_LINK)
+    first = firsts.get(entry.link)
+    if first is None:
+        raise FormatError(f"a hard link to {entry.link!r}, which is not before it", where=entry.path)
+    if first.kind is Kind.FILE and not first.via:
+        return replace(first, path=entry.path, kind=Kind.HARDLINK, link=first.path, content=b"")
+    own = replace(first, path=entry.path, via="", mode=_LINK if first.kind is Kind.SYMLINK else first.mode)
+    if first.kind is Kind.FILE:
+        firsts[entry.link] = own
+    return own
+
+
 def _symbolic(entry: Entry) -> Entry:
     """Give the symbolic link that stands for an indirect hard link; it belongs to root."""
     target = posixpath.relpath(f"/{entry.via}", f"/{posixpath.dirname(entry.path)}")
-    return Entry(entry.path, Kind.SYMLINK, mtime=entry.mtime, link=target)
+    return Entry(entry.path, Kind.SYMLINK, _LINK, mtime=entry.mtime, link=target)
 
 
 def _member(out: SupportsWrite, entry: Entry, inode: int, links: int, copy: Copy) -> int:
@@ -88,11 +116,11 @@ def _member(out: SupportsWrite, entry: Entry, inode: int, links: int, copy: Copy
     header = _header(
         name,
         ino=inode,
-        mode=_TYPES[entry.kind] | (0o777 if entry.kind is Kind.SYMLINK else entry.mode),
+        mode=_TYPES[entry.kind] | entry.mode,
         uid=entry.uid,
         gid=entry.gid,
         nlink=links,
-        mtime=min(max(entry.mtime, 0), _MAX),
+        mtime=entry.mtime,
         filesize=size,
         rmaj=entry.major,
         rmin=entry.minor,

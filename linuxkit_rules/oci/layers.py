@@ -36,6 +36,9 @@ class _Node:
     via: str = ""
 
 
+_UNLISTED = Entry("", Kind.DIRECTORY, 0o755)  # the root where no layer lists it
+
+
 def flatten(
     layers: Iterable[Iterable[Entry]], names: Sequence[str] = (), limits: Limits = DEFAULT_LIMITS
 ) -> dict[str, Entry]:
@@ -48,8 +51,24 @@ def flatten(
     below a file, a whiteout of no name, symbolic links without end, or more than ``limits`` allow.  ``names``
     are what messages call the layers.
     """
-    unlisted = _directory("")
-    root = _Node(unlisted)
+    root = _Node(_UNLISTED)
+    for _ in _laid(root, layers, names, limits):
+        pass
+    return _tree(root)
+
+
+def states(
+    layers: Iterable[Iterable[Entry]], names: Sequence[str] = (), limits: Limits = DEFAULT_LIMITS
+) -> Iterator[dict[str, Entry]]:
+    """Give the root file system after each of ``layers``, as ``flatten`` gives the last of them."""
+    root = _Node(_UNLISTED)
+    return (_tree(root) for _ in _laid(root, layers, names, limits))
+
+
+def _laid(
+    root: _Node, layers: Iterable[Iterable[Entry]], names: Sequence[str], limits: Limits
+) -> Iterator[None]:
+    """Lay ``layers`` over ``root``; pause after each."""
     budget = _Budget(limits)
     for number, layer in enumerate(layers):
         members = list(layer)
@@ -57,7 +76,11 @@ def flatten(
             budget.spend(len(members))
             budget.hold(sum(entry.metadata for entry in members))
             _apply(root, members, budget)
-    listed = {} if root.entry is unlisted else {"": root.entry}
+        yield
+
+
+def _tree(root: _Node) -> dict[str, Entry]:
+    listed = {} if root.entry is _UNLISTED else {"": root.entry}
     tree = listed | dict(_listed(root))
     for path, entry in tree.items():
         if entry.via and not _is_via(entry, tree):

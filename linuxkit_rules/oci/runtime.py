@@ -73,17 +73,21 @@ def runtime_json(runtime: Runtime, rootfs: Sequence[Mount]) -> Json:
     }
 
 
-def rootfs_mounts(directory: str, root: str, readonly: bool) -> tuple[Mount, ...]:
-    """Give the mounts that turn ``root`` into ``<directory>/rootfs``: a bind, or an overlay in memory.
+def rootfs_mounts(directory: str, roots: Sequence[str], readonly: bool) -> tuple[Mount, ...]:
+    """Give the mounts that turn ``roots``, the topmost first, into ``<directory>/rootfs``.
 
-    Both paths are relative to the root of the system.
+    That is a bind of the only one, or an overlay of them, with a layer in memory unless it is ``readonly``.
+    All paths are relative to the root of the system.
     """
     base = f"/{directory}"
     target = f"{base}/rootfs"
+    lower = f"lowerdir={':'.join(f'/{root}' for root in roots)}"
+    if readonly and len(roots) == 1:  # an overlay needs two directories
+        return (Mount(target, source=f"/{roots[0]}", options=("bind",)),)
     if readonly:
-        return (Mount(target, source=f"/{root}", options=("bind",)),)
+        return (Mount(target, "overlay", "overlay", (lower,)),)
     memory = posixpath.join(base, "tmp")
-    layers = (f"lowerdir=/{root}", f"upperdir={memory}/upper", f"workdir={memory}/work")
+    layers = (lower, f"upperdir={memory}/upper", f"workdir={memory}/work")
     return (
         Mount(memory, "tmpfs", "tmpfs"),
         Mount(memory, options=("remount", "private")),

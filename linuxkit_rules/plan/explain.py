@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from linuxkit_rules.errors import UsageError
 from linuxkit_rules.oci.config import LABEL
 from linuxkit_rules.oci.explain import Line, Source, explain, grouped, shown
-from linuxkit_rules.plan.graph import Step, blamed, realise
+from linuxkit_rules.plan.graph import Step, blamed, gather, realise
 from linuxkit_rules.plan.image import Parts
 from linuxkit_rules.spec.linuxkit import Container, Kind, Spec
-from linuxkit_rules.stages.bundle import Bundle, read_settings
+from linuxkit_rules.stages.bundle import Bundle, layer_directories, read_settings
 from linuxkit_rules.stages.stage import Engine
 
 _SHORTEST = 20
@@ -38,7 +38,8 @@ class Row:
 def explanation(key: str, parts: Parts, engine: Engine) -> list[Row]:
     """Explain the container (and field) ``key`` of a planned image, in the order of its documents.
 
-    Brings the container's image into the store, and makes nothing else.  Raises UsageError for a key that
+    Brings the container's image into the store (all, where containers share layers), and makes nothing else.
+    Raises UsageError for a key that
     names nothing, and what bringing an image raises.
     """
     kind, index, item, field = find(parts.spec, key)
@@ -113,11 +114,12 @@ def _place(step: Step) -> tuple[Kind, int]:
 def _rows(item: Container, step: Step, field: str, engine: Engine) -> list[Row]:
     assert isinstance(step.stage, Bundle)  # noqa: S101 - as above
     stage = step.stage
-    (image,) = (given.source for given in step.inputs if isinstance(given.source, Step))
-    manifest = realise(image, engine).output
+    steps = ((given.role, given.source) for given in step.inputs if isinstance(given.source, Step))
+    found = gather((role, realise(source, engine).output) for role, source in steps)
     with blamed(step):
-        settings, label = read_settings(manifest, engine.store, stage.image)
-        lines = explain(stage.documents(settings, label), stage.config, label, settings)
+        settings, label = read_settings(found["image"][0], engine.store, stage.image)
+        layers = layer_directories(found, engine.store)
+        lines = explain(stage.documents(settings, label, layers), stage.config, label, settings)
     first = (f"/{stage.first.root(label)}", stage.first.directory) if stage.first else None
     words = _Words(item, stage, first)
     return [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
@@ -17,6 +17,7 @@ from linuxkit_rules.formats.compression import Compression
 from linuxkit_rules.oci.pins import ImageLock, load_pins
 from linuxkit_rules.oci.reference import Reference, parse_source
 from linuxkit_rules.plan.graph import Input, LocalFile, Step, inputs
+from linuxkit_rules.plan.layered import MODULES, Planned, layered
 from linuxkit_rules.plan.memo import Evidence
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.plan.sources import Sources
@@ -28,7 +29,7 @@ from linuxkit_rules.spec.merge import merge
 from linuxkit_rules.spec.trust import Trust
 from linuxkit_rules.stages.apk import ApkDatabase
 from linuxkit_rules.stages.boot import Boot
-from linuxkit_rules.stages.bundle import Bundle, bundles, written
+from linuxkit_rules.stages.bundle import bundles, written
 from linuxkit_rules.stages.files import Files, items
 from linuxkit_rules.stages.join import Join
 from linuxkit_rules.stages.kernel import Kernel
@@ -138,13 +139,16 @@ class _Planner:
         init = list(self._init())
         volumes = list(self._volumes())
         containers = list(self._containers())
+        flat = [step for item in containers for step in self._container(item)]
         kernel, ucode = self._kernel(), self._ucode()
         boot = (Step("kernel/boot", Boot(**self._packing)),) if kernel else ()
-        segments = (*self._modules(), *init, *volumes, *containers, *self._files())
+        first, last = [*self._modules(), *init, *volumes], list(self._files())
         if self._faults:
             raise self._faults[0] if len(self._faults) == 1 else ErrorList(self._faults)
-        packed = tuple(self._supported(boot + segments))
-        first = (ucode,) if ucode else ()
+        support = self._support()
+        own = layered(containers, self._packing, support) if self._settings.layered else flat
+        packed = tuple(self._supported(step, support) for step in (*boot, *first, *own, *last))
+        before = (ucode,) if ucode else ()
         return Parts(
             name=name,
             arch=self._settings.arch,
@@ -152,8 +156,8 @@ class _Planner:
             kernel=kernel,
             ucode=ucode,
             segments=packed,
-            members=(*self._boot_files(kernel, ucode), *map(_as_members, segments)),
-            initrd=Step("initrd", Join(), tuple(Input("segment", item) for item in first + packed)),
+            members=(*self._boot_files(kernel, ucode), *map(_as_members, (*first, *flat, *last))),
+            initrd=Step("initrd", Join(), tuple(Input("segment", item) for item in before + packed)),
             tool=self._sources.tool,
             spec=self._spec,
             warnings=self._warnings + (self._policies.warnings() if self._policies else ()),
@@ -166,17 +170,20 @@ class _Planner:
             return found
         return None
 
-    def _supported(self, segments: Sequence[Step]) -> Iterator[Step]:
-        """Give the steps with an input that says what the kernel unpacks, where that can matter."""
+    def _support(self) -> tuple[Input, ...]:
+        """Give the input that says what the kernel unpacks, where that can matter."""
         image, kernel = self._kernel_image(), self._spec.kernel
         if image is None or self._settings.packing.get("compression") is Compression.NONE:
-            yield from segments
-            return
+            return ()
         stage = RamdiskSupport(kernel.binary or "kernel", kernel.image)
-        support = Step("kernel/support", stage, inputs(("image", image)), kernel.where)
-        for step in segments:
-            given = (*step.inputs, Input(SUPPORT, support))
-            yield replace(step, inputs=given, where=step.where or kernel.where)
+        return inputs((SUPPORT, Step("kernel/support", stage, inputs(("image", image)), kernel.where)))
+
+    def _supported(self, step: Step, support: tuple[Input, ...]) -> Step:
+        """Give a step that packs with that input."""
+        if not support or not isinstance(step.stage, PackingStage) or support[0] in step.inputs:
+            return step
+        where = step.where or self._spec.kernel.where
+        return replace(step, inputs=(*step.inputs, *support), where=where)
 
     def _image(self, text: str, where: str) -> Step | None:
         """Give the step of an image, or note why there is none."""
@@ -251,11 +258,16 @@ class _Planner:
         """Give the modules: those that components need of a component's kernel, all of any other's."""
         kernel, image = self._spec.kernel, self._kernel_image()
         if image and kernel.tar not in ("", "none"):
-            roots = self._sources.modules() if self._sources.is_component(kernel.image) else None
+            roots = self._roots() if self._sources.is_component(kernel.image) else None
             member = kernel.tar or "kernel.tar"
             stage = Modules(roots=roots, member=member, shown=kernel.image, **self._packing)
             init = [("init", step) for step in self._init_images() if step]
             yield Step("kernel/modules", stage, inputs(("image", image), *init), kernel.where)
+
+    def _roots(self) -> tuple[str, ...]:
+        """Give the kernel modules that are needed of a component's kernel."""
+        overlays = self._settings.layered and self._spec.containers()
+        return tuple(sorted({*self._sources.modules(), *(MODULES if overlays else ())}))
 
     def _volumes(self) -> Iterator[Step]:
         for volume in self._spec.volumes:
@@ -263,7 +275,7 @@ class _Planner:
             with self._noting():
                 yield volume_step(volume, self._sources, base, **self._packing)
 
-    def _containers(self) -> Iterator[Step]:
+    def _containers(self) -> Iterator[Planned]:
         images: dict[int, Step] = {}
         for _, _, item in self._spec.containers():
             image = self._image(item.image, item.place("image"))
@@ -279,15 +291,16 @@ class _Planner:
                 return f"{numbers[images[id(item)].identity()]} {name}"
 
             for item, bundle in bundles(self._spec, same):
-                yield from self._container(bundle, images[id(item)], f"{item.where}: {item.path}")
+                component = self._sources.is_component(item.image)
+                yield Planned(bundle, images[id(item)], f"{item.where}: {item.path}", component)
 
-    def _container(self, stage: Bundle, image: Step, where: str) -> Iterator[Step]:
+    def _container(self, item: Planned) -> Iterator[Step]:
         """Give a container's segments: its image's files, unless an earlier one has them, and its bundle."""
-        name = stage.place.directory.removeprefix("containers/")
+        name, stage, image = item.name, item.bundle, inputs(("image", item.image))
         if stage.first is None:
             files = ContainerRootfs(place=stage.place, image=stage.image, **self._packing)
-            yield Step(f"{name}/rootfs", files, inputs(("image", image)), where, group=name)
-        bundle = Step(f"{name}/bundle", stage, inputs(("image", image)), where)
+            yield Step(f"{name}/rootfs", files, image, item.where, group=name)
+        bundle = Step(f"{name}/bundle", stage, image, item.where)
         yield Step(f"{name}/segment", Segment(**self._packing), inputs(("bundle", bundle)), group=name)
 
     def _files(self) -> Iterator[Step]:

@@ -24,7 +24,8 @@ class Settings:
     of its compressed image; ``trust_policy`` is the site's policy, which counts beside what YAMLs say;
     ``ignore_trust`` makes a warning of a YAML's ``trust:`` that names no keys; ``image_lock`` is
     the lock of images (None for the one beside the last YAML, if there is one); ``locked`` refuses a
-    registry's image that the lock does not name.
+    registry's image that the lock does not name; ``layered`` makes containers' root file systems, in what is
+    no archive of the whole system, overlays of layers that they share.
     """
 
     arch: str = "amd64"
@@ -39,6 +40,7 @@ class Settings:
     trust_policy: Path | None = None
     image_lock: Path | None = None
     locked: bool = False
+    layered: bool = False
 
     @property
     def packing(self) -> Packing:

@@ -16,6 +16,7 @@ from linuxkit_rules.scons.actions import Generate, Node, deliver
 from linuxkit_rules.scons.declare import STATE, Draft, declarations, note_of
 from linuxkit_rules.scons.delivered import is_delivered, is_recorded
 from linuxkit_rules.scons.formats import Formats
+from linuxkit_rules.scons.saving import tell
 from linuxkit_rules.scons.settings import choices_of, settings_of, site_of
 from linuxkit_rules.scons.yamls import Yaml, yaml_of
 
@@ -49,6 +50,7 @@ class Image:
         if any(source.has_builder() for source in self._sources):
             return [node for name in self._formats for node in self._generate(name)]
         draft = self._draft()
+        self._declared.saving(draft, self._name)
         return [node for name in self._targets for node in self._outputs(draft, name)]
 
     def _outputs(self, draft: Draft, name: str) -> list[Node]:
@@ -159,6 +161,7 @@ class Image:
                     deliver(engine.store, realise(planned[suffix], engine, done).output, path)
                 else:
                     path.unlink(missing_ok=True)
+            tell(self._name, done.values(), self._site)
 
         def scan(node: Node, env: Any, path: Any, argument: Any = None) -> list[Node]:
             evidence = Evidence()

@@ -35,7 +35,7 @@ class Display:
                 yield advance
         else:
             yield lambda count: None
-            self.line(f"  fetched {label} ({_shown(size)})")
+            self.line(f"  fetched {label} ({shown(size)})")
 
     def warn(self, text: str) -> None:
         """Print a warning to standard error, in one line."""
@@ -90,7 +90,8 @@ def _new_bars() -> Bars:
     )
 
 
-def _shown(size: int) -> str:
+def shown(size: int) -> str:
+    """Give a number of bytes in words."""
     if size < 1000:
         return f"{size} bytes"
     return f"{size / 1e3:.0f} kB" if size < 1_000_000 else f"{size / 1e6:.1f} MB"

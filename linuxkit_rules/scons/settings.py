@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from linuxkit_rules.plan.settings import Settings
     from linuxkit_rules.remote.uploads import Uploads
     from linuxkit_rules.scons.progress import Display
+    from linuxkit_rules.stages.layers import Saving
     from linuxkit_rules.stages.stage import Engine, Event
     from linuxkit_rules.stages.trace import Span, Trace, Untraced
 
@@ -43,6 +44,7 @@ DEFAULTS: dict[str, str] = {
     "LINUXKIT_STORE": "",
     "LINUXKIT_ARCH": "",
     "LINUXKIT_COMPRESSION": "auto",
+    "LINUXKIT_LAYERED": "",
     "LINUXKIT_JOBS": "",
     "LINUXKIT_DECOMPRESS_KERNEL": "",
     "LINUXKIT_PACKAGE_LOCK": "",
@@ -106,6 +108,7 @@ def choices_of(env: Any) -> dict[str, Any]:
         "ignore_trust": is_set(str(env["LINUXKIT_IGNORE_TRUST"])),
         "image_lock": str(env.File(image_lock).get_abspath()) if image_lock else "",
         "locked": is_locked(str(env["LINUXKIT_LOCKED"])),
+        "layered": is_set(str(env["LINUXKIT_LAYERED"])),
         "limits": Limits.parse(str(env["LINUXKIT_LIMITS"])).changed(),
     }
 
@@ -127,6 +130,7 @@ def settings_of(choices: Mapping[str, Any]) -> Settings:
         trust_policy=Path(choices["trust_policy"]) if choices["trust_policy"] else None,
         image_lock=Path(choices["image_lock"]) if choices["image_lock"] else None,
         locked=choices["locked"],
+        layered=choices["layered"],
     )
     lock = choices["package_lock"]
     return dataclasses.replace(settings, package_lock=Path(lock)) if lock else settings
@@ -142,6 +146,7 @@ class Site:
         self._fetching = fetching
         self._trace = Path(trace) if trace else None
         self._engine: Engine | None = None
+        self._display: Display | None = None
         self._guard = threading.Lock()
 
     @property
@@ -152,7 +157,7 @@ class Site:
 
         with self._guard:
             if self._engine is None:
-                display = Display(quiet=not SCons.Action.print_actions)
+                display = self._display = Display(quiet=not SCons.Action.print_actions)
                 fetching = access(self._fetching, progress=display)
                 self._engine = Engine(
                     self.store,
@@ -164,6 +169,22 @@ class Site:
                     _trace(self._trace),
                 )
             return self._engine
+
+    @property
+    def has_worked(self) -> bool:
+        """Whether anything was built or delivered."""
+        return self._engine is not None
+
+    def tell(self, name: str, stage: str, saving: Saving) -> None:
+        """Print what sharing layers saves the image ``name``, and add it to the trace."""
+        from linuxkit_rules.scons.progress import shown
+
+        if self._display is not None and SCons.Action.print_actions:
+            sizes = f"{shown(saving.packed)} packed in place of {shown(saving.unshared)}"
+            self._display.line(f"{name}: {saving.layers} layers, used {saving.uses} times: {sizes}")
+        if self._trace is not None:
+            what = {"how": "saving", "stage": stage, "label": name, "depth": 0}
+            _append(self._trace, what | dataclasses.asdict(saving))
 
     def _uploads(self, display: Display) -> Uploads | None:
         """Give what sends results to the remote cache, which is finished before the program ends."""
@@ -232,11 +253,16 @@ def _trace(path: Path | None) -> Trace | Untraced:
 
     def report(span: Span) -> None:
         value = dataclasses.asdict(span)
-        line = json.dumps(value.pop("event") | value)
-        with lock, path.open("a") as file:
-            file.write(line + "\n")
+        with lock:
+            _append(path, value.pop("event") | value)
 
     return Trace(time.monotonic, report)
+
+
+def _append(trace: Path, value: dict[str, Any]) -> None:
+    """Add a line to the trace."""
+    with trace.open("a") as file:
+        file.write(json.dumps(value) + "\n")
 
 
 def _compression(text: str) -> tuple[Compression | None, int, bool]:

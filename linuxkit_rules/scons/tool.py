@@ -40,14 +40,22 @@ def generate(env: Any, **settings: Any) -> None:
 
 
 def linuxkit_image(
-    env: Any, target: Any, source: Any, formats: str | Sequence[str] = (), **overrides: Any
+    env: Any,
+    target: Any,
+    source: Any,
+    formats: str | Sequence[str] = (),
+    layered: bool | None = None,
+    **overrides: Any,
 ) -> list[Node]:
     """Declare an image; give the nodes of its files.
 
     ``target`` is the file of one format, known by its suffix (``out/redisos.iso``), or, where ``formats`` are
     named, the files' common beginning (``out/redisos``).  ``source`` is a YAML or several, merged in order.
-    ``overrides`` set ``LINUXKIT_*`` variables for this image.  A user's fault ends SCons with status 2.
+    ``layered`` sets ``LINUXKIT_LAYERED``, and ``overrides`` any ``LINUXKIT_*`` variables, for this image.  A
+    user's fault ends SCons with status 2.
     """
+    if layered is not None:
+        overrides["LINUXKIT_LAYERED"] = "1" if layered else "0"
     try:
         return declare(env.Override(overrides) if overrides else env, target, source, formats)
     except LinuxKitError as error:

@@ -8,7 +8,7 @@ runtime.json, in LinuxKit's order (src/cmd/linuxkit/moby/build/image.go, ImageBu
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -25,6 +25,7 @@ from linuxkit_rules.spec.image import ImageConfig, read_label
 from linuxkit_rules.spec.merge import bind_volumes
 from linuxkit_rules.spec.metadata import expanded
 from linuxkit_rules.spec.runtime import Runtime
+from linuxkit_rules.stages.layering import layers_of
 from linuxkit_rules.stages.pack import FIXED_TIME, parents
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.blobs import Store
@@ -59,8 +60,9 @@ class Place:
 class Bundle(Stage):
     """Bundle of one container; input ``image`` is its image's manifest.
 
-    ``config`` has paths in place of volumes' names.  ``first`` is the first container of the same image, if
-    that is another one: its files are used.  ``ids`` pairs containers' names with the numbers they stand for.
+    With an input ``layering`` the root file system is an overlay of the image's layers there.  ``config`` has
+    paths in place of volumes' names.  ``first`` is the first container of the same image, if that is another
+    one: its files are used.  ``ids`` pairs containers' names with the numbers they stand for.
     """
 
     name: ClassVar[str] = "bundle"
@@ -80,9 +82,11 @@ class Bundle(Stage):
         """Make the document; raise SpecError, ErrorList or ImageError."""
         (image,) = inputs["image"]
         settings, label = read_settings(image, work.store, self.image)
-        documents = self.documents(settings, label)
+        layers = layer_directories(inputs, work.store)
+        documents = self.documents(settings, label, layers)
         directory = self.place.directory
-        points = ["rootfs"] if self.first else []
+        own = not self.first and not layers
+        points = [] if own else ["rootfs"]
         if not overlay(label, self.config).readonly:
             points = ["tmp", "rootfs"]
         value = {
@@ -91,19 +95,31 @@ class Bundle(Stage):
                 *(f"{directory}/{name}" for name in points),
             ],
             "files": {f"{directory}/{name}": document(item).decode() for name, item in documents.items()},
-            "root": None if self.first else self.place.root(label),
+            "root": self.place.root(label) if own else None,
         }
         return Result(work.store.put(canonical_json(value), MEDIA_TYPE))
 
-    def documents(self, settings: ImageSettings, label: ImageConfig) -> dict[str, Json]:
-        """Give config.json and runtime.json, by their names; raise SpecError."""
+    def documents(
+        self, settings: ImageSettings, label: ImageConfig, layers: Sequence[str] = ()
+    ) -> dict[str, Json]:
+        """Give config.json and runtime.json, by their names; raise SpecError.
+
+        ``layers`` are the directories that the root file system is an overlay of, the topmost first.
+        """
         config = overlay(label, self.config)
-        root = (self.first or self.place).root(label)
-        mounts = rootfs_mounts(self.place.directory, root, bool(config.readonly))
+        roots = layers or ((self.first or self.place).root(label),)
+        mounts = rootfs_mounts(self.place.directory, roots, bool(config.readonly))
         return {
             "config.json": config_json(config, settings, dict(self.ids), self.where),
             "runtime.json": runtime_json(config.runtime or Runtime(), mounts),
         }
+
+
+def layer_directories(inputs: Inputs, store: Store) -> tuple[str, ...]:
+    """Give where the layers of the input ``image`` lie, the topmost first; nothing without ``layering``."""
+    (image,) = inputs["image"]
+    known = (layers_of(image, layering, store) for layering in inputs.get("layering", ()))
+    return tuple(layer.directory for layers in known for layer in layers[::-1])
 
 
 def read_settings(image: Descriptor, store: Store, name: str) -> tuple[ImageSettings, ImageConfig]:

@@ -34,6 +34,10 @@ from linuxkit_rules.stages.stage import Engine, Inputs, Stage, as_json
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
 
+GENERATED, LAID_OVER = "build.yml", "rootfs/"
+OWN_LAYERS = frozenset((GENERATED, LAID_OVER))
+"""Layers that are the component's own, by what the image's history says of them; the others are packages'."""
+
 _CREATED = "2017-04-18T16:30:00Z"
 _UNUSED = ("where", "config", "dockerfile", "modules")
 
@@ -84,7 +88,7 @@ class ComponentImage(Stage):
         target = machine(self.arch)
         try:
             trees = self._trees(target, work)
-            overlay = Layer("rootfs/", tuple(_laid_over(self.files, inputs.get("file", ()))))
+            overlay = Layer(LAID_OVER, tuple(_laid_over(self.files, inputs.get("file", ()))))
             if self.component.kernel:
                 layers = [kernel_layer_of(trees, self.pins, work.store), overlay]
             else:
@@ -112,7 +116,7 @@ class ComponentImage(Stage):
         for name, paths in choose(self.component, target, trees, contents).items():
             there |= paths
             yield Layer(f"{name}={versions[name]}", tuple(with_parents(trees[name], paths)))
-        yield Layer("build.yml", tuple(generated(self.component, given, there, contents)))
+        yield Layer(GENERATED, tuple(generated(self.component, given, there, contents)))
 
     def _config(self, layers: Sequence[tuple[str, Descriptor]]) -> bytes:
         component = self.component

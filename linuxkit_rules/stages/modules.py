@@ -61,7 +61,7 @@ class Modules(PackingStage):
     """
 
     name: ClassVar[str] = "modules"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     roots: tuple[str, ...] | None = None
     member: str = "kernel.tar"
     shown: str = field(default="", compare=False)

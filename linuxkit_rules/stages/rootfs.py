@@ -41,7 +41,7 @@ class Rootfs(PackingStage):
     """
 
     name: ClassVar[str] = "rootfs"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     prefix: str = ""
     resolv_link: bool = False
     image: str = field(default="", compare=False)
@@ -63,11 +63,16 @@ def image_tree(image: Descriptor, work: Engine, name: str = "") -> dict[str, Ent
 
     ``name`` stands for the image in messages, which say the layer and the entry too.
     """
-    layers = load_image(work.store, image).layers
     with within(name or f"image {image.digest}"):
-        indexes = [work.run(Unpack(), {"layer": (layer,)}).output for layer in layers]
-        names = [f"layer {layer.digest}" for layer in layers]
+        names, indexes = image_layers(image, work)
         return flatten((load_index(work.store, index) for index in indexes), names, work.limits)
+
+
+def image_layers(image: Descriptor, work: Engine) -> tuple[list[str], list[Descriptor]]:
+    """Give what messages call an image's layers, the lowest first, and the index of each."""
+    layers = load_image(work.store, image).layers
+    indexes = [work.run(Unpack(), {"layer": (layer,)}).output for layer in layers]
+    return [f"layer {layer.digest}" for layer in layers], indexes
 
 
 def fit_out(tree: Mapping[str, Entry], *, resolv_link: bool) -> dict[str, Entry]:

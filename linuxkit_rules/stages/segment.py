@@ -41,7 +41,7 @@ class ContainerRootfs(PackingStage):
     """
 
     name: ClassVar[str] = "container-rootfs"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     place: Place
     image: str = field(default="", compare=False)
 

@@ -32,7 +32,7 @@ class FilesVolume(PackingStage):
     """
 
     name: ClassVar[str] = "volume"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     volume: str
     image: str = field(default="", compare=False)
 

@@ -1,0 +1,61 @@
+"""The steps of containers whose root file systems are overlays of layers that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from linuxkit_rules.plan.graph import Input, Step, inputs
+from linuxkit_rules.stages.bundle import Bundle
+from linuxkit_rules.stages.layering import Layering
+from linuxkit_rules.stages.layers import PackLayers, SharedLayers
+from linuxkit_rules.stages.pack import Packing
+from linuxkit_rules.stages.segment import Segment
+
+MODULES = ("overlay",)
+"""Kernel modules that such containers need, if there are any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A container: its bundle's stage, its image, and its place in the YAML.
+
+    ``component`` says that the image is a component's.
+    """
+
+    bundle: Bundle
+    image: Step
+    where: str
+    component: bool = False
+
+    @property
+    def name(self) -> str:
+        """What names of steps begin with: ``services/redis``."""
+        return self.bundle.place.directory.removeprefix("containers/")
+
+
+def layered(
+    containers: Sequence[Planned], packing: Packing, support: tuple[Input, ...] = ()
+) -> Iterator[Step]:
+    """Give the segments: one step for all layers, each of them packed once, then each container's bundle.
+
+    ``support`` is the input that says what the kernel unpacks, where there is one.
+    """
+    if not containers:
+        return
+    images = [item for item in containers if item.bundle.first is None]
+    stage = Layering(tuple(item.component for item in images), tuple(item.bundle.image for item in images))
+    layering = Step("containers/layering", stage, inputs(*(("image", item.image) for item in images)))
+    packed = [_packed(item, layering, packing, support) for item in images]
+    yield Step("containers/layers", SharedLayers(), inputs(*(("layers", step) for step in packed)))
+    for item in containers:
+        given = inputs(("image", item.image), ("layering", layering))
+        bundle = Step(f"{item.name}/bundle.layered", replace(item.bundle, first=None), given, item.where)
+        files = (*inputs(("bundle", bundle)), *support)
+        yield Step(f"{item.name}/segment.layered", Segment(**packing), files, item.where, group=item.name)
+
+
+def _packed(item: Planned, layering: Step, packing: Packing, support: tuple[Input, ...]) -> Step:
+    """Give the step that packs an image's layers."""
+    given = (*inputs(("image", item.image), ("layering", layering)), *support)
+    return Step(f"{item.name}/layers", PackLayers(**packing), given, item.where, group=item.name)
