@@ -19,13 +19,13 @@ from SCons.CacheDir import CacheDir
 from SCons.Environment import OverrideEnvironment
 from SCons.Util import hash_signature
 
-from linuxkit_rules.digest import canonical_json
+from linuxkit_rules.digest import Descriptor, canonical_json
 from linuxkit_rules.errors import FormatError, UsageError
 from linuxkit_rules.scons.actions import Deliver, Discard, Job, Node, Origin, Part, RunStage, decode
 from linuxkit_rules.scons.delivered import Delivered, noted, stored
 from linuxkit_rules.scons.saving import STAGE, tell_at_the_end
 from linuxkit_rules.scons.settings import Site
-from linuxkit_rules.store.memory import Memory, Result
+from linuxkit_rules.store.memory import Result
 
 if TYPE_CHECKING:
     from linuxkit_rules.plan.graph import Step
@@ -86,7 +86,7 @@ class Declarations:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._memory = Memory(site.store)
+        self._there: set[Descriptor] = set()
         self._nodes: dict[tuple[str, tuple[Node, ...]], Node] = {}
         self._results: dict[Node, list[Result] | None] = {}
         self._taken: set[str] = set()
@@ -208,7 +208,15 @@ class Declarations:
         if csig is not None and csig != hash_signature(data):
             return None
         complete = len(results) == len(node.attributes.linuxkit_job.parts)
-        return results if complete and all(map(self._memory.whole, results)) else None
+        return results if complete and all(map(self._is_there, results)) else None
+
+    def _is_there(self, result: Result) -> bool:
+        """Whether all that a step gave is there, or promised; a blob that many share is looked for once."""
+        missing = [blob for blob in result.blobs if blob not in self._there]
+        if not all(map(self._site.store.can_have, missing)):
+            return False
+        self._there.update(missing)
+        return True
 
 
 def note_of(draft: Draft, target: Node) -> Node:

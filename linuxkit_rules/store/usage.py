@@ -58,7 +58,7 @@ class Usage:
                     raise cannot_write(self._root, error) from error
             self.begun = True
 
-    def keeps(self, path: Path, used: float) -> bool:
+    def keeps(self, path: Path | str, used: float) -> bool:
         """Note the use of the file ``path``, last used at ``used``; no where it has just been removed."""
         now = self._clock()
         if now - used < GRAIN:
