@@ -9,8 +9,9 @@ from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.formats.entry import Slice
 from linuxkit_rules.stages.pack import ALIGNMENT
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
+from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
-from linuxkit_rules.store.pieces import BLOCK, assembling
+from linuxkit_rules.store.pieces import BLOCK, Assembly, assembling
 
 INITRD = "application/vnd.linuxkit-rules.initrd.v1"
 """Media type of an initrd: archives one after the other, each compressed in its own way."""
@@ -30,15 +31,19 @@ class Join(Stage):
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """List the segments; raise StoreError where one is missing."""
-        padding = work.store.put(bytes(BLOCK)).digest
         with assembling(work.store) as assembly:
             for segment in inputs.get("segment", ()):
                 content = assembly.whole(segment)
-                alignment = BLOCK if content.size >= _LARGE else ALIGNMENT
-                assembly.copy(Slice(padding, 0, -assembly.size % alignment), assembly)
+                _align(assembly, BLOCK if content.size >= _LARGE else ALIGNMENT, work.store)
                 assembly.copy(content, assembly)
-            assembly.copy(Slice(padding, 0, -assembly.size % ALIGNMENT), assembly)
+            _align(assembly, ALIGNMENT, work.store)
             return assembly.commit(INITRD)
+
+
+def _align(assembly: Assembly, size: int, store: Store) -> None:
+    """Pad to a multiple of ``size`` bytes, out of a block of zeros that all initrds share."""
+    if missing := -assembly.size % size:
+        assembly.copy(Slice(store.put(bytes(BLOCK)).digest, 0, missing), assembly)
 
 
 def whole(blob: Descriptor) -> Slice:
