@@ -90,8 +90,8 @@ class Figures:
         names = (scenarios.COMMAND, scenarios.FLIP, scenarios.FILE, scenarios.CMDLINE, scenarios.IMAGE)
         for name in names:
             yield Figure(f"{name}: CPU of {gzip} / CPU", self.cpu(gzip) / self.cpu(name), least=50)
-        received = self.cpu(gzip) / self.cpu(scenarios.REMOTE)
-        yield Figure(f"{scenarios.REMOTE}: CPU of {gzip} / CPU", received)
+        for name in (scenarios.IMAGE_LAYERED, scenarios.REMOTE):
+            yield Figure(f"{name}: CPU of {gzip} / CPU", self.cpu(gzip) / self.cpu(name))
         cold = self.median(scenarios.COLD, lambda cost: _compressed(cost, self._sizes.changed))
         packed = self.median(scenarios.IMAGE, lambda cost: cost.moved("compressed"))
         yield Figure(f"{scenarios.IMAGE}: compressed / the service", packed / cold, most=1.1)

@@ -69,7 +69,8 @@ def measure(
             capture_output=True,
             text=True,
         )
-        rows = [json.loads(line) for line in trace.read_text().splitlines()] if trace.exists() else []
+        lines = trace.read_text().splitlines() if trace.exists() else []
+        rows = [row for row in map(json.loads, lines) if "begin" in row]  # a saving is no step
     found = json.loads(result.stdout) if result.returncode == 0 else {"status": result.returncode}
     if found.pop("status"):
         raise MeasureError(f"{' '.join(command)[:200]} failed:\n{result.stderr[-3000:]}")

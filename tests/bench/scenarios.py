@@ -15,6 +15,7 @@ from tests.servers.dav import dav_server
 EMPTY = "empty run of SCons"
 COLD = "cold"
 COLD_FAST = "cold, zstd:1"
+COLD_LAYERED = "cold, layered"
 COLD_SMALL = "cold, a tenth of the size"
 NULL = "null"
 COMMAND = "one command changed"
@@ -23,6 +24,7 @@ FILE = "one file changed"
 CMDLINE = "kernel cmdline changed"
 IMAGE = "one service's image changed"
 CHECKOUT = "fresh checkout, warm store"
+IMAGE_LAYERED = "one service's image changed, layered"
 ISO = "ISO, all segments there"
 FILLING = "everything made, remote cache filled"
 REMOTE = "fresh machine, warm remote cache"
@@ -76,6 +78,7 @@ class Scenarios:
         yield CHECKOUT, other.build()
         yield ISO, other.build("formats=iso")
         yield from self._baselines.copy(other.folder / "out" / "big.iso").items()
+        yield from self._layered(plan)
         yield from self._remote(plan)
         yield from self._colds(plan)
 
@@ -91,11 +94,20 @@ class Scenarios:
         yield FLIP, plan, "hello\n"
         yield FILE, plan, "changed\n"
         yield CMDLINE, replace(plan, cmdline="console=ttyS0 quiet"), "changed\n"
-        yield (
-            IMAGE,
-            changed(plan, self._sizes.changed, image=images.reference(self._sizes.changed, 2)),
-            "changed\n",
-        )
+        yield IMAGE, self._second(plan), "changed\n"
+
+    def _second(self, plan: Plan) -> Plan:
+        """The plan with the second version of one service's image."""
+        name = self._sizes.changed
+        return changed(plan, name, image=images.reference(name, 2))
+
+    def _layered(self, plan: Plan) -> Iterator[Row]:
+        """Containers on layers that they share."""
+        project = replace(self._world.project("layered"), layered=True)
+        for name, edited in ((COLD_LAYERED, plan), (IMAGE_LAYERED, self._second(plan))):
+            project.write(edited)
+            yield name, project.build()
+        shutil.rmtree(project.folder.parent)
 
     def _colds(self, plan: Plan) -> Iterator[Row]:
         """The big image packed fast, and a small one."""

@@ -93,6 +93,8 @@ class Project:
     cache: str = ""
     """The URL of a remote cache that is read and filled."""
 
+    layered: bool = False
+
     def write(self, plan: Plan, name: str = "big", motd: str = "hello\n") -> None:
         """Write the YAML ``name`` and the local file."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -110,6 +112,8 @@ class Project:
         }
         if self.compression:
             own["LINUXKIT_COMPRESSION"] = self.compression
+        if self.layered:
+            own["LINUXKIT_LAYERED"] = "1"
         if self.cache:
             own |= {"LINUXKIT_REMOTE_CACHE": self.cache, "LINUXKIT_REMOTE_CACHE_MODE": "rw"}
             own["LINUXKIT_OFFLINE"] = "0"
