@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import struct
+import threading
 from collections.abc import Iterator
 from contextvars import copy_context
 from typing import IO
@@ -32,6 +33,9 @@ BLOCK = 4096
 """Size of the blocks that file systems share; a piece that begins at one in both files is best laid so."""
 
 _COPIERS = 2
+_PAUSE = 0.02
+"""Seconds: what is written in less is not worth a thought."""
+
 _FICLONERANGE = 0x4020940D  # the number on all machines but MIPS, PowerPC and SPARC
 _RANGE = struct.Struct("=qQQQ")
 """struct file_clone_range: src_fd src_offset src_length dest_offset."""
@@ -136,15 +140,35 @@ def write_out(store: Store, blob: Descriptor, out: IO[bytes]) -> None:
     pieces = contents(store, blob)
     out.flush()
     ends = list(itertools.accumulate((piece.size for piece in pieces), initial=out.tell()))
-    with ThreadPoolExecutor(_COPIERS) as copiers:
-        places = sorted(zip(pieces, ends, strict=False), key=lambda item: -item[0].size)
+    places = sorted(zip(pieces, ends, strict=False), key=lambda item: -item[0].size)
+    with _flushing(out.fileno()), ThreadPoolExecutor(_COPIERS) as copiers:
         done = [
             copiers.submit(copy_context().run, _copy, store, piece, begin, out.fileno())
             for piece, begin in places
         ]
-    for item in done:
-        item.result()
+        for item in done:
+            item.result()
     out.seek(ends[-1])
+
+
+@contextlib.contextmanager
+def _flushing(file: int) -> Iterator[None]:
+    """Have what is written to ``file`` go to the disk meanwhile, so that little is left to sync at the end."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    done = threading.Event()
+
+    def flush() -> None:
+        while not done.wait(_PAUSE):
+            os.fdatasync(file)
+
+    with ThreadPoolExecutor(1) as flusher:
+        flushed = flusher.submit(flush)
+        try:
+            yield
+        finally:
+            done.set()
+    flushed.result()
 
 
 class _Place:
