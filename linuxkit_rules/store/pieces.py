@@ -153,7 +153,7 @@ def write_out(store: Store, blob: Descriptor, out: IO[bytes]) -> None:
 
 @contextlib.contextmanager
 def _flushing(file: int) -> Iterator[None]:
-    """Have what is written to ``file`` go to the disk meanwhile, so that little is left to sync at the end."""
+    """Have what is written to ``file`` go to the disk meanwhile, so that a sync at the end is short."""
     from concurrent.futures import ThreadPoolExecutor
 
     done = threading.Event()
