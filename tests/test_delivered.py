@@ -21,7 +21,7 @@ SetOption("hash_chunksize", 1)
 from linuxkit_rules import linuxkit
 env = Environment(tools=[linuxkit])
 kernel, *rest = env.LinuxKitImage("out/tiny", "tiny.yml", formats=["kernel+initrd"])
-env.Command("sum.txt", kernel, "wc -c < $SOURCE > $TARGET")
+env.Command("sum.txt", [kernel, rest[0]], "cat $SOURCES | wc -c > $TARGET")
 """
 
 
@@ -36,7 +36,7 @@ def kernel(project: Project) -> Path:
 
 def test_a_delivered_file_is_not_read_to_sign_it(project: Project) -> None:
     printed = project.scons()
-    assert "wc -c" in printed
+    assert "wc -c >" in printed
     assert f"hashed {kernel(project)}" not in printed
     printed = project.scons(".")
     assert "is up to date" in printed
@@ -49,14 +49,55 @@ def test_a_changed_file_of_another_time_is_read_and_seen(project: Project) -> No
     os.utime(kernel(project), ns=(1, 1 + kernel(project).stat().st_mtime_ns))
     printed = project.scons()
     assert f"hashed {kernel(project)}" in printed
-    assert "wc -c" in printed
+    assert "wc -c >" in printed
 
 
-def test_a_note_of_a_build_that_was_cut_off_signs_nothing(project: Project) -> None:
+def test_a_note_of_a_build_that_was_cut_off_vouches_for_no_bytes(project: Project) -> None:
     project.scons()
     note = project.root / "out" / ".linuxkit" / "tiny" / "delivered-tiny-kernel"
     note.write_text(note.read_text().splitlines()[0])
-    assert f"hashed {kernel(project)}" in project.scons()
+    assert "is up to date" in project.scons(".")
+    made = kernel(project).stat()
+    kernel(project).write_bytes(LARGE.replace(b"K", b"k"))
+    os.utime(kernel(project), ns=(made.st_atime_ns, made.st_mtime_ns))
+    assert "wc -c >" in project.scons()
+
+
+def test_a_touched_file_makes_nothing_downstream(project: Project) -> None:
+    project.scons()
+    for name in ("tiny-kernel", "tiny-initrd.img"):
+        os.utime(project.root / "out" / name, (1, 1))
+    assert "is up to date" in project.scons(".")
+
+
+def test_an_empty_note_is_not_trusted(project: Project) -> None:
+    """A process that is killed while it writes the note, and before SCons writes its own."""
+    image, notes = project.root / "out" / "tiny-initrd.img", project.root / ".sconsign.dblite"
+    project.scons()
+    first, known = image.read_bytes(), notes.read_bytes()
+    project.edit("hello", "goodbye")
+    project.scons()
+    notes.write_bytes(known)
+    (project.root / "out" / ".linuxkit" / "tiny" / "delivered-tiny-initrd.img").write_bytes(b"")
+    project.edit("goodbye", "hello")
+    project.scons("out/.linuxkit/tiny/initrd.json")
+    project.scons()
+    assert image.read_bytes() == first
+
+
+def test_one_image_in_two_folders(project: Project) -> None:
+    project.edit(
+        "kernel, *rest =",
+        'env.LinuxKitImage("two/tiny", "tiny.yml", formats=["kernel+initrd"])\nkernel, *rest =',
+        "SConstruct",
+    )
+    project.scons()
+    names = ("tiny-kernel", "tiny-initrd.img", "tiny-cmdline")
+    assert all(
+        (project.root / "out" / name).read_bytes() == (project.root / "two" / name).read_bytes()
+        for name in names
+    )
+    assert "is up to date" in project.scons(".")
 
 
 def test_two_files_of_one_content_have_one_signature(project: Project) -> None:
@@ -64,4 +105,4 @@ def test_two_files_of_one_content_have_one_signature(project: Project) -> None:
     kernel(project).unlink()
     printed = project.scons()
     assert "deliver" in printed
-    assert "wc -c" not in printed
+    assert "wc -c >" not in printed

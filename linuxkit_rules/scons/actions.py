@@ -21,7 +21,7 @@ from SCons.Action import _ActionAction
 from linuxkit_rules.digest import Descriptor, canonical_json
 from linuxkit_rules.errors import DamagedError, FormatError, LinuxKitError, StoreError
 from linuxkit_rules.plan.written import replacing
-from linuxkit_rules.scons.delivered import note_text
+from linuxkit_rules.scons.delivered import stamp_of
 from linuxkit_rules.scons.settings import Site
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
@@ -178,7 +178,10 @@ class Deliver(Action):
         part = attributes.linuxkit_part
         blob = decode(Path(sources[0].get_abspath()).read_bytes())[part].output
         note = Path(attributes.linuxkit_note.get_abspath())
-        write(note, note_text(blob.digest), sync=True)
+        note.parent.mkdir(
+            parents=True, exist_ok=True
+        )  # of two folders with one image, one has no descriptors
+        write(note, str(blob.digest).encode(), sync=True)
         lost: set[str] = set()
         with engine.trace.step(Event("deliver", "deliver", str(targets[0]))):
             while True:
@@ -187,7 +190,7 @@ class Deliver(Action):
                     break
                 except DamagedError as error:
                     blob = remade(job.parts[part], job.site, error, lost).output
-        write(note, note_text(blob.digest, target))
+        write(note, f"\n{stamp_of(target)}".encode(), append=True)
 
 
 class Discard(Action):
@@ -249,10 +252,10 @@ def deliver(store: Store, blob: Descriptor, target: Path) -> None:
         raise StoreError(f"cannot write the output: {error.strerror}", where=str(target)) from error
 
 
-def write(path: Path, data: bytes, *, sync: bool = False) -> None:
+def write(path: Path, data: bytes, *, sync: bool = False, append: bool = False) -> None:
     """Write a small file of SCons's notes; raise StoreError where that cannot be done."""
     try:
-        with path.open("wb") as file:
+        with path.open("ab" if append else "wb") as file:
             file.write(data)
             if sync:
                 file.flush()

@@ -115,6 +115,7 @@ class Declarations:
         node.set_nocache()
         draft.env.Clean(node, note)
         results = self._results[made]
+        node.attributes.linuxkit_blob = results[part].output if results else None
         if results is None or noted(note) not in (None, str(results[part].output.digest)):
             node.set_always_build()
         return node

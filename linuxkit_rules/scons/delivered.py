@@ -1,8 +1,8 @@
 """Files that were delivered out of the store: the notes on them, and what SCons signs them by.
 
 A note is the digest of what is delivered, synced before that begins; once the file is there, a second line
-has its size and time.  While the file has those, its content signature is made of the digest: SCons would
-read all of it after each delivery, and again in each run with a target that uses it.
+has its size and time.  While the file has those, or the bytes, its content signature is made of the digest:
+SCons would read all of it after each delivery, and again in each run with a target that uses it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,18 @@ from typing import Any
 from SCons.Node.FS import File
 from SCons.Util import hash_signature
 
-from linuxkit_rules.digest import Digest
+from linuxkit_rules.errors import LinuxKitError
+from linuxkit_rules.store.pieces import is_written
 
 Node = Any
 
 
 class Delivered(File):  # type: ignore[misc]
-    """The node of such a file; ``attributes.linuxkit_note`` is the node of its note."""
+    """The node of such a file.
+
+    Of its attributes, ``linuxkit_note`` is the node of its note, ``linuxkit_blob`` the descriptor of what was
+    delivered, None where that is not known, and ``linuxkit_site`` has the store.
+    """
 
     __slots__ = ()
 
@@ -34,18 +39,23 @@ class Delivered(File):  # type: ignore[misc]
         return signature
 
     def _digest(self) -> str:
-        digest, _, stamp = _read(self.attributes.linuxkit_note).partition("\n")
-        return digest if stamp and stamp == _stamp(Path(self.get_abspath())) else ""
-
-
-def note_text(digest: Digest, target: Path | None = None) -> bytes:
-    """Give the text of a note: on what is to be delivered, or on the file ``target`` that has been."""
-    return (str(digest) if target is None else f"{digest}\n{_stamp(target)}").encode()
+        """Give the digest of what was delivered, or nothing where the file is something else by now."""
+        digest, _, stamp = (_read(self.attributes.linuxkit_note) or "").partition("\n")
+        path, blob = Path(self.get_abspath()), self.attributes.linuxkit_blob
+        if stamp and stamp == stamp_of(path):
+            return digest
+        if blob is None or digest != str(blob.digest):
+            return ""
+        try:
+            return digest if is_written(self.attributes.linuxkit_site.store, blob, path) else ""
+        except (LinuxKitError, OSError):
+            return ""
 
 
 def noted(note: Node) -> str | None:
-    """Give the digest that was delivered last, or None where that is not known."""
-    return _read(note).partition("\n")[0] or None
+    """Give the digest that was delivered last, or None where there is no note."""
+    text = _read(note)
+    return None if text is None else text.partition("\n")[0]
 
 
 def is_delivered(target: Node, note: Node) -> bool:
@@ -56,7 +66,7 @@ def is_delivered(target: Node, note: Node) -> bool:
     if is_recorded(target):
         return True
     digest, path = noted(note), Path(target.get_abspath())
-    if digest is None or path.is_symlink() or not path.is_file():
+    if not digest or path.is_symlink() or not path.is_file():
         return False
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == digest
@@ -79,14 +89,14 @@ def stored(node: Node) -> Any:
         return node.get_stored_info()
 
 
-def _read(note: Node) -> str:
+def _read(note: Node) -> str | None:
     try:
         return Path(note.get_abspath()).read_text(encoding="ascii", errors="replace")
     except OSError:
-        return ""
+        return None
 
 
-def _stamp(path: Path) -> str:
+def stamp_of(path: Path) -> str:
     """Give a file's size in bytes and time in nanoseconds; nothing where it is not there."""
     try:
         found = path.lstat()

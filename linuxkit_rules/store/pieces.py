@@ -16,6 +16,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextvars import copy_context
+from pathlib import Path
 from typing import IO
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
@@ -149,6 +150,30 @@ def write_out(store: Store, blob: Descriptor, out: IO[bytes]) -> None:
         for item in done:
             item.result()
     out.seek(ends[-1])
+
+
+def is_written(store: Store, blob: Descriptor, path: Path) -> bool:
+    """Whether the file ``path`` holds what ``blob`` is, or what it lists.
+
+    Raises StoreError where a blob is missing or has rotted, OSError where the file cannot be read.
+    """
+    with path.open("rb") as file:
+        out = _Comparison(file)
+        for piece in contents(store, blob):
+            store.copy(piece, out)
+        return out.same and not file.read(1)
+
+
+class _Comparison:
+    """Takes bytes, and tells whether ``file`` has the same."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.same = True
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        self.same = self.same and self._file.read(len(data)) == data
+        return len(data)
 
 
 @contextlib.contextmanager
