@@ -56,15 +56,17 @@ def test_what_is_written_is_read_back() -> None:
     assert directories == ["EFI", "EFI/BOOT", "loader", "loader/entries"]
 
 
-@pytest.mark.parametrize("cluster", [512, 2048, 32768])
-def test_every_file_lies_in_one_piece_where_the_layout_says(cluster: int) -> None:
-    volume = dataclasses.replace(VOLUME, cluster=cluster)
+@pytest.mark.parametrize(
+    ("cluster", "alignment"), [(512, 0), (2048, 0), (32768, 0), (512, 512), (512, 4096), (2048, 32768)]
+)
+def test_every_file_lies_in_one_piece_where_the_layout_says(cluster: int, alignment: int) -> None:
+    volume = dataclasses.replace(VOLUME, cluster=cluster, alignment=alignment)
     data, layout = written(volume, FILES), Layout(volume, FILES)
     assert list(layout.extents) == [file.path for file in FILES]
     for file in FILES:
         extent = layout.extents[file.path]
         assert data[extent.offset : extent.offset + extent.size] == b"".join(file.parts)
-        assert extent.offset % cluster == 0
+        assert extent.offset % max(cluster, alignment) == 0
 
 
 @pytest.mark.parametrize(
@@ -91,13 +93,14 @@ def _clusters(data: bytes) -> int:
     return int((total - taken) // per_cluster)
 
 
+@pytest.mark.parametrize("alignment", [0, 4096])
 @pytest.mark.parametrize("size", [100, 2_500_000, 40_000_000], ids=["FAT12", "FAT16", "FAT32"])
-def test_a_checker_finds_no_fault(size: int, tmp_path: Path) -> None:
+def test_a_checker_finds_no_fault(size: int, alignment: int, tmp_path: Path) -> None:
     checker = tool("dosfstools", "usr/sbin/fsck.fat")
     many = tuple(File(f"many/file number {index}.text", (b"%d" % index,)) for index in range(200))
     image = tmp_path / "image"
     files = (*FILES, *many, File("z", (bytes(size),)))
-    image.write_bytes(written(dataclasses.replace(VOLUME, cluster=512), files))
+    image.write_bytes(written(dataclasses.replace(VOLUME, cluster=512, alignment=alignment), files))
     result = subprocess.run([*checker, "-v", "-n", str(image)], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
 

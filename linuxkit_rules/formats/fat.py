@@ -4,7 +4,8 @@ Microsoft, "FAT: General Overview of On-Disk Format", version 1.03 (also ECMA-10
 are from there.  ``fat_read`` is the other direction.
 
 A volume is laid out before it is written, so where each file's bytes lie is known and can be pointed at.
-Data begins at a multiple of the cluster size, counted from the volume's beginning.
+Data begin at a multiple of the cluster size or, where files are aligned to more, of that, counted from the
+volume's beginning.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ class Volume:
 
     ``cluster`` is in bytes, a power of two from 512 to 32,768; ``serial`` is BS_VolID; ``mtime`` (seconds
     since 1970, shown in UTC) is the time of everything; ``hidden`` is the number of sectors before the
-    volume on its disk; ``spare`` is the least number of bytes to leave free.
+    volume on its disk; ``spare`` is the least number of bytes to leave free.  Files begin at multiples of
+    ``alignment`` bytes, a multiple of ``cluster`` where it is not 0.
     """
 
     label: str
@@ -84,6 +86,12 @@ class Volume:
     cluster: int = 2048
     hidden: int = 0
     spare: int = 0
+    alignment: int = 0
+
+    @property
+    def step(self) -> int:
+        """Clusters from one place where a file may begin to the next."""
+        return max(self.alignment // self.cluster, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +169,15 @@ class Layout:
         for path in self._directories:
             if path in self._clusters:
                 out.write(self._directory(path, self._clusters[path][1] * cluster))
+        following = 2 + sum(self._clusters[path][1] for path in self._directories if path in self._clusters)
         for file in self._files:
+            first, number = self._clusters[file.path]
+            _zeros(out, max(first - following, 0) * cluster)
+            following = max(first, following) + number
             for part in file.parts:
                 copy(part, out)
             out.write(bytes(-file.size % cluster))
-        used = sum(number for _, number in self._clusters.values())
-        _zeros(out, (geometry.clusters - used) * cluster)
+        _zeros(out, (geometry.clusters + 2 - following) * cluster)
         return self.size
 
     def _lay_out(self) -> _Geometry:
@@ -175,10 +186,11 @@ class Layout:
         kind, clusters = _choose(max(1, self._allocate(False) + spare))
         if kind is Kind.FAT32:
             clusters = max(self._allocate(True) + spare, clusters)
-        return _geometry(kind, clusters, self._per_cluster, self._root.entries(root=True))
+        step = self._volume.step * self._per_cluster
+        return _geometry(kind, clusters, self._per_cluster, step, self._root.entries(root=True))
 
     def _allocate(self, root: bool) -> int:
-        """Give clusters to directories (``root``: to that too), then to files; give how many are in use."""
+        """Give clusters to directories (``root``: to that too), then to files; give how many that takes."""
         sizes = {
             path: directory.entries(root=not path) * ENTRY_SIZE
             for path, directory in self._directories.items()
@@ -186,10 +198,14 @@ class Layout:
         }
         self._clusters.clear()
         following = 2
-        for path, size in (*sizes.items(), *((file.path, file.size) for file in self._files)):
+        for path, size, step in (
+            *((path, size, 1) for path, size in sizes.items()),
+            *((file.path, file.size, self._volume.step) for file in self._files),
+        ):
             number = -(-size // self._volume.cluster)
-            self._clusters[path] = (following if number else 0, number)
-            following += number
+            first = following + -(following - 2) % step
+            self._clusters[path] = (first if number else 0, number)
+            following = first + number if number else following
         return following - 2
 
     def _offset(self, cluster: int) -> int:
@@ -200,18 +216,22 @@ class Layout:
         sectors = [boot]
         if self.kind is Kind.FAT32:
             used = sum(number for _, number in self._clusters.values())
-            info = _fsinfo(self._geometry.clusters - used, used + 2)
+            info = _fsinfo(self._geometry.clusters - used, self._last() + 1)
             tail = bytes(SECTOR - 2) + SIGNATURE
             sectors += [info, tail, *(bytes(SECTOR),) * (_BACKUP_SECTOR - 3), boot, info, tail]
         return b"".join(sectors).ljust(self._geometry.reserved * SECTOR, b"\0")
+
+    def _last(self) -> int:
+        """Give the number of the last cluster in use, 1 where none is."""
+        return max((first + number - 1 for first, number in self._clusters.values() if number), default=1)
 
     def _fat(self) -> bytes:
         """Give one FAT: every chain counts up and ends."""
         end = (1 << self.kind) - 1 if self.kind is not Kind.FAT32 else 0x0FFFFFFF
         entries = [end & ~0xFF | _MEDIA, end]
-        for _, number in self._clusters.values():
+        for first, number in self._clusters.values():
             if number:
-                first = len(entries)
+                entries += [0] * (first - len(entries))
                 entries += [*range(first + 1, first + number), end]
         return _pack_fat(self.kind, entries).ljust(self._geometry.fat * SECTOR, b"\0")
 
@@ -287,14 +307,14 @@ def _choose(needed: int) -> tuple[Kind, int]:
     return Kind.FAT32, needed
 
 
-def _geometry(kind: Kind, clusters: int, per_cluster: int, entries: int) -> _Geometry:
-    """Size the areas; reserved sectors fill up so that data begins at a multiple of the cluster size."""
+def _geometry(kind: Kind, clusters: int, per_cluster: int, step: int, entries: int) -> _Geometry:
+    """Size the areas; reserved sectors fill up so that data begin at a multiple of ``step`` sectors."""
     fat = -(-(clusters + 2) * kind // (8 * SECTOR))
     per_sector = SECTOR // ENTRY_SIZE
     root_entries = 0 if kind is Kind.FAT32 else max(_ROOT_ENTRIES, -(-entries // per_sector) * per_sector)
     least = _RESERVED32 if kind is Kind.FAT32 else 1
     before = least + _FATS * fat + root_entries // per_sector
-    geometry = _Geometry(kind, clusters, per_cluster, least + -before % per_cluster, fat, root_entries)
+    geometry = _Geometry(kind, clusters, per_cluster, least + -before % step, fat, root_entries)
     if geometry.total >= 1 << 32 or root_entries >= 1 << 16:
         raise FormatError("the files do not fit into a FAT volume")
     return geometry

@@ -68,7 +68,7 @@ class Iso(Stage):
     """
 
     name: ClassVar[str] = "iso"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     boot: Boot
     title: str
     cmdline: str
@@ -125,7 +125,8 @@ class Iso(Stage):
     def _body(self, files: Sequence[File], serial: int, begin: int) -> Body:
         if self.boot is Boot.BIOS:
             return Plain(files)
-        return Layout(Volume(self.title, serial, FIXED_TIME, BLOCK, hidden=begin // mbr.SECTOR), files)
+        hidden = begin // mbr.SECTOR
+        return Layout(Volume(self.title, serial, FIXED_TIME, hidden=hidden, alignment=BLOCK), files)
 
     def _serial(self, inputs: Inputs) -> int:
         """Give 32 bits that differ between ISOs and not between builds."""
