@@ -1,0 +1,114 @@
+"""Steps as actions of the remote execution API, version 2, and what comes of them.
+
+https://github.com/bazelbuild/remote-apis/blob/v2.12.0/build/bazel/remote/execution/v2/remote_execution.proto
+An action is a command and an input root, each named by digest; equal steps are equal actions, byte for byte,
+so that the server's action cache knows them.  The command is ``moby stage``, with the input root as its
+working directory and no variables.  Blobs keep the names that they have in the store: what the server has of
+them, whoever sent it, is not sent again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from linuxkit_rules.digest import Descriptor, Digest, canonical_json
+from linuxkit_rules.errors import FormatError
+from linuxkit_rules.remote.backend import checked
+from linuxkit_rules.store.blobs import OCTET_STREAM
+from linuxkit_rules.store.memory import Result
+
+COMMAND = ("moby", "stage")
+RECIPE = "recipe.json"
+BLOBS = "blobs/sha256"
+RESULT = "out/result.json"
+OUT_BLOBS = "out/blobs/sha256"
+
+Properties = tuple[tuple[str, str], ...]
+"""Names and values that a worker must have (``Platform``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A step to be done elsewhere: its ``key``, its ``recipe`` as a document, and the ``blobs`` it needs."""
+
+    key: str
+    recipe: bytes
+    blobs: tuple[Descriptor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """An order as messages: the action's own digest, and the ``messages`` that the server must have."""
+
+    digest: Descriptor
+    messages: Mapping[Descriptor, bytes]
+
+
+def action_of(order: Order, properties: Properties = ()) -> Action:
+    """Give the action of ``order``, the same for every client."""
+    from buildgrid.common.protos.build.bazel.remote.execution.v2 import remote_execution_pb2 as api
+
+    sent: dict[Descriptor, bytes] = {}
+
+    def sent_digest(data: bytes) -> Any:
+        blob = Descriptor(OCTET_STREAM, Digest.of(data), len(data))
+        sent[blob] = data
+        return digest_message(blob)
+
+    def directory(files: Iterable[tuple[str, Any]], folders: Iterable[tuple[str, Any]] = ()) -> Any:
+        node = api.Directory(
+            files=[api.FileNode(name=name, digest=digest) for name, digest in sorted(files)],
+            directories=[api.DirectoryNode(name=name, digest=digest) for name, digest in folders],
+        )
+        return sent_digest(_encoded(node))
+
+    platform = api.Platform(
+        properties=[api.Platform.Property(name=name, value=value) for name, value in sorted(properties)]
+    )
+    command = api.Command(arguments=COMMAND, output_paths=[OUT_BLOBS, RESULT], platform=platform)
+    outer, _, inner = BLOBS.partition("/")
+    blobs = directory((blob.digest.hex, digest_message(blob)) for blob in order.blobs)
+    root = directory(
+        [(RECIPE, sent_digest(order.recipe))],
+        [(outer, directory((), [(inner, blobs)]))],
+    )
+    action = _encoded(
+        api.Action(command_digest=sent_digest(_encoded(command)), input_root_digest=root, platform=platform)
+    )
+    sent_digest(action)
+    return Action(Descriptor(OCTET_STREAM, Digest.of(action), len(action)), sent)
+
+
+def digest_message(blob: Descriptor) -> Any:
+    """Give the message ``Digest`` of a blob."""
+    from buildgrid.common.protos.build.bazel.remote.execution.v2 import remote_execution_pb2 as api
+
+    return api.Digest(hash=blob.digest.hex, size_bytes=blob.size)
+
+
+def encode_result(key: str, result: Result) -> bytes:
+    """Give the document that a worker leaves beside the blobs."""
+    output, *refers = (blob.to_json() for blob in result.blobs)
+    return canonical_json({"key": key, "output": output, "refers": refers})
+
+
+def decode_result(data: bytes, key: str) -> Result:
+    """Read such a document; raise FormatError where it is none, or one of another recipe than ``key``."""
+    try:
+        value = json.loads(data)
+        if value["key"] != key:
+            raise FormatError("gives the result of another recipe")
+        output, *refers = (
+            checked(Descriptor.from_json(item)) for item in (value["output"], *value["refers"])
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError("gives no result of a step") from error
+    return Result(output, tuple(refers))
+
+
+def _encoded(message: Any) -> bytes:
+    data: bytes = message.SerializeToString(deterministic=True)
+    return data
