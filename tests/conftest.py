@@ -7,12 +7,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.servers.fixed import Fixed, fixed_server
 from tests.servers.proxy import FaultProxy, fault_proxy
 from tests.servers.registry import RegistryServer, docker_registry
+
+if TYPE_CHECKING:
+    from tests.servers.buildgrid import BuildGrid, Database
 
 ROOT = Path(__file__).resolve().parents[1]
 _made: list[Path] = []
@@ -127,3 +131,21 @@ def proxy(registry: str, count: Callable[..., None]) -> Iterator[FaultProxy]:
     assert server.planned == [], "a fault was planned and did not happen"
     if server.injected:
         count("faults injected by the proxy", server.injected)
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator["Database"]:
+    """PostgreSQL."""
+    from tests.servers.buildgrid import postgresql
+
+    with postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def executor(database: "Database", tmp_path_factory: pytest.TempPathFactory) -> Iterator["BuildGrid"]:
+    """BuildGrid without any worker; its action cache is for the whole run."""
+    from tests.servers.buildgrid import buildgrid
+
+    with buildgrid(tmp_path_factory.mktemp("buildgrid"), database) as server:
+        yield server

@@ -43,6 +43,7 @@ QUEUED_SECONDS = 60.0
 
 _OVERHEAD = 256  # bytes of a message for each blob in it
 _OK = 0
+_FUNCTIONS = (api.DigestFunction.SHA256, api.DigestFunction.UNKNOWN)  # the latter: told by the length
 
 
 class FailedError(NetworkError):
@@ -92,11 +93,10 @@ class Server:
         can = self._ask(
             self._capabilities.GetCapabilities, api.GetCapabilitiesRequest(instance_name=self._instance)
         )
-        execution, cache = can.execution_capabilities, can.cache_capabilities
-        functions = {execution.digest_function, *execution.digest_functions}
-        if not execution.exec_enabled or api.DigestFunction.SHA256 not in functions:
+        execution, most = can.execution_capabilities, can.cache_capabilities.max_batch_total_size_bytes
+        if not execution.exec_enabled or execution.digest_function not in _FUNCTIONS:
             raise NetworkError("executes no actions whose digests are sha256", where=self.name)
-        self._batch = min(BATCH, cache.max_batch_total_size_bytes or BATCH)
+        self._batch = min(BATCH, most or BATCH)
 
     def end(self) -> None:
         """End everything that is going on; it fails."""

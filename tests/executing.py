@@ -1,0 +1,62 @@
+"""Machines that have their steps run by a remote executor."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from linuxkit_rules.digest import Descriptor
+from linuxkit_rules.oci.transport import Network
+from linuxkit_rules.remote.channel import connected
+from linuxkit_rules.remote.endpoint import properties
+from linuxkit_rules.remote.executor import Executor
+from linuxkit_rules.stages.image import ArchiveImage
+from linuxkit_rules.stages.rootfs import Rootfs
+from linuxkit_rules.stages.stage import Engine, Event
+from linuxkit_rules.stages.unpack import Unpack
+from linuxkit_rules.store.blobs import Store
+from linuxkit_rules.store.memory import Result
+
+
+@dataclass
+class Client:
+    """``events`` are how steps of the graph went, ``warnings`` what was warned of."""
+
+    engine: Engine
+    events: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def store(self) -> Store:
+        return self.engine.store
+
+    def unpack(self, archive: bytes) -> Result:
+        """Index an archive: a step that anybody can do."""
+        return self.engine.run(Unpack(), {"layer": [self.store.put(archive)]})
+
+    def rootfs(self, archive: bytes) -> Descriptor:
+        """Pack the image in an archive of Docker's."""
+        image = self.engine.run(ArchiveImage("docker", "", "amd64"), {"archive": [self.store.put(archive)]})
+        return self.engine.run(Rootfs(), {"image": [image.output]}).output
+
+    def read(self, blobs: Iterable[Descriptor]) -> list[bytes]:
+        return [self.store.read(blob.digest) for blob in blobs]
+
+
+def client(
+    folder: Path, url: str, *, platform: str = "", token: str = "", seconds: float = 60, **network: object
+) -> Client:
+    """A machine with its store in ``folder``; no ``url``: one that runs everything itself."""
+    events: list[tuple[str, str]] = []
+    warnings: list[str] = []
+
+    def report(event: Event) -> None:
+        if event.depth == 0:
+            events.append((event.how, event.stage))
+
+    executor = Executor(
+        lambda: connected(url, Network(**network), token, str(seconds)),  # type: ignore[arg-type]
+        warnings.append,
+        properties(platform),
+    )
+    engine = Engine(Store(folder / "store"), report, executor=executor if url else None)
+    return Client(engine, events, warnings)
