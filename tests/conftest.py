@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.images import tar
 from tests.servers.fixed import Fixed, fixed_server
 from tests.servers.proxy import FaultProxy, fault_proxy
 from tests.servers.registry import RegistryServer, docker_registry
 
 if TYPE_CHECKING:
-    from tests.servers.buildgrid import BuildGrid, Database
+    from tests.servers.buildgrid import BuildGrid, Database, Worker
 
 ROOT = Path(__file__).resolve().parents[1]
 _made: list[Path] = []
@@ -149,3 +150,18 @@ def executor(database: "Database", tmp_path_factory: pytest.TempPathFactory) -> 
 
     with buildgrid(tmp_path_factory.mktemp("buildgrid"), database) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def workers(executor: "BuildGrid", tmp_path_factory: pytest.TempPathFactory) -> Iterator["Worker"]:
+    """Workers of ``executor`` as they should be."""
+    from tests.servers.buildgrid import worker
+
+    with worker(tmp_path_factory.mktemp("workers") / "there", executor) as found:
+        yield found
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> bytes:
+    """A layer that no other test has, lest an action cache know what comes of it."""
+    return tar(a=bytes(tmp_path), b=b"2")

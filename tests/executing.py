@@ -15,6 +15,22 @@ from linuxkit_rules.stages.stage import Engine, Event
 from linuxkit_rules.stages.unpack import Unpack
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
+from tests.builds import SUFFIXES
+from tests.images import tar
+from tests.project import Project
+from tests.servers.buildgrid import BuildGrid, Worker
+from tests.test_archive import saved
+
+FORMATS = '["kernel+initrd", "tar", "tar-kernel-initrd"]'
+OUTPUTS = tuple(f"out/tiny{suffix}" for suffix in (*SUFFIXES, ".tar", "-initrd.tar"))
+MORE = """\
+volumes:
+  - name: data
+    image: test/app:1
+  - name: image
+    image: test/app:1
+    format: oci
+"""
 
 
 @dataclass
@@ -60,3 +76,30 @@ def client(
     )
     engine = Engine(Store(folder / "store"), report, executor=executor if url else None)
     return Client(engine, events, warnings)
+
+
+def project(root: Path) -> Project:
+    """A project that has a step of nearly every kind."""
+    made = Project.make(root)
+    made.edit('["kernel+initrd"]', FORMATS, "SConstruct")
+    made.edit("files:\n", MORE + "files:\n")
+    return made
+
+
+def outputs(project: Project) -> dict[str, bytes]:
+    return {name: (project.root / name).read_bytes() for name in OUTPUTS}
+
+
+def counted(project: Project) -> dict[str, int]:
+    """How often steps of the graph went in each way."""
+    hows = [how for how, _, _ in project.events]
+    return {how: hows.count(how) for how in sorted(set(hows))}
+
+
+def settings(server: BuildGrid, worker: Worker) -> dict[str, str]:
+    return {"LINUXKIT_REMOTE_EXECUTOR": server.url, "LINUXKIT_REMOTE_PLATFORM": worker.platform}
+
+
+def docker_archive(content: bytes) -> bytes:
+    """An archive of Docker's with an image of one file."""
+    return tar(**saved(([], [tar(content=content)])))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
-from linuxkit_rules.errors import FormatError
+from linuxkit_rules.errors import FormatError, NetworkError
 from linuxkit_rules.remote.backend import checked
 from linuxkit_rules.store.blobs import OCTET_STREAM
 from linuxkit_rules.store.memory import Result
@@ -45,6 +45,14 @@ class Action:
 
     digest: Descriptor
     messages: Mapping[Descriptor, bytes]
+
+
+class FailedError(NetworkError):
+    """An action was not done, or not well; ``status`` is its exit status, None where it did not end."""
+
+    def __init__(self, message: str, *, where: str | None = None, status: int | None = None) -> None:
+        super().__init__(message, where=where)
+        self.status = status
 
 
 def action_of(order: Order, properties: Properties = ()) -> Action:

@@ -18,7 +18,7 @@ _SCHEMES = {"grpc": "http", "grpcs": "https"}
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """``host`` is ``host:port``; ``instance`` is the name of a part of the server, ``""`` where it has none."""
+    """``host`` is ``host:port``; ``instance`` names a part of the server, ``""`` where it has none."""
 
     host: str
     secure: bool

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import DamagedError, FormatError, ImageError, LinuxKitError, NetworkError, one_line
 from linuxkit_rules.oci.origin import copy_verified, read_verified
-from linuxkit_rules.remote.action import RESULT, Order, Properties, action_of, decode_result
+from linuxkit_rules.remote.action import RESULT, FailedError, Order, Properties, action_of, decode_result
 from linuxkit_rules.remote.backend import ENTRY_LIMIT
 from linuxkit_rules.store.blobs import OCTET_STREAM, Store
 from linuxkit_rules.store.memory import Result
@@ -63,8 +63,6 @@ class Executor:
         What the order's making raises of lost or wrong inputs is left to whoever runs the step here.  Raises
         StoreError where blobs cannot be written, and UsageError where the executor cannot be meant.
         """
-        from linuxkit_rules.remote.reapi import FailedError
-
         try:
             order = ordered()
         except (DamagedError, FormatError, ImageError):
@@ -103,7 +101,7 @@ class Executor:
                 _fetch(server, blob, store)
         return result
 
-    def _failed(self, error: Any) -> Outcome:
+    def _failed(self, error: FailedError) -> Outcome:
         if error.status == STRANGE:
             self._leave(error)
             return Outcome()

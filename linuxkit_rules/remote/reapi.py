@@ -25,7 +25,7 @@ from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.errors import ImageError, NetworkError, one_line
 from linuxkit_rules.formats.streams import SupportsWrite
 from linuxkit_rules.oci.origin import WrongContentError
-from linuxkit_rules.remote.action import Action, digest_message
+from linuxkit_rules.remote.action import Action, FailedError, digest_message
 from linuxkit_rules.remote.backend import MissingError
 
 if TYPE_CHECKING:
@@ -44,14 +44,6 @@ QUEUED_SECONDS = 60.0
 _OVERHEAD = 256  # bytes of a message for each blob in it
 _OK = 0
 _FUNCTIONS = (api.DigestFunction.SHA256, api.DigestFunction.UNKNOWN)  # the latter: told by the length
-
-
-class FailedError(NetworkError):
-    """An action was not done, or not well; ``status`` is its exit status, None where it did not end."""
-
-    def __init__(self, message: str, *, where: str | None = None, status: int | None = None) -> None:
-        super().__init__(message, where=where)
-        self.status = status
 
 
 class BrokenError(NetworkError):

@@ -237,6 +237,7 @@ def _command() -> tuple[str, ...]:
 @contextlib.contextmanager
 def buildgrid(folder: Path, database: Database) -> Iterator[BuildGrid]:
     """Run the server, which keeps its blobs in ``folder``."""
+    folder.mkdir(exist_ok=True)
     port = free_port()
     file = folder / "buildgrid.yml"
     storage = folder / "storage"
@@ -259,7 +260,7 @@ def worker(folder: Path, server: BuildGrid, program: str = MOBY) -> Iterator[Wor
     script = programs / "moby"
     script.write_text(f"#!/bin/sh\nMOBY='{moby}'\n{program}\n")
     script.chmod(0o755)
-    found = Worker(folder, folder.name)
+    found = Worker(folder, f"{folder.parent.name}-{folder.name}")
     process = subprocess.Popen(
         [
             sys.executable,
