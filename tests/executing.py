@@ -51,8 +51,12 @@ class Client:
 
     def rootfs(self, archive: bytes) -> Descriptor:
         """Pack the image in an archive of Docker's."""
-        image = self.engine.run(ArchiveImage("docker", "", "amd64"), {"archive": [self.store.put(archive)]})
-        return self.engine.run(Rootfs(), {"image": [image.output]}).output
+        return self.engine.run(Rootfs(), {"image": [self.image(archive)]}).output
+
+    def image(self, archive: bytes) -> Descriptor:
+        """Bring that image into the store."""
+        stage = ArchiveImage("docker", "", "amd64")
+        return self.engine.run(stage, {"archive": [self.store.put(archive)]}).output
 
     def read(self, blobs: Iterable[Descriptor]) -> list[bytes]:
         return [self.store.read(blob.digest) for blob in blobs]
@@ -100,6 +104,7 @@ def settings(server: BuildGrid, worker: Worker) -> dict[str, str]:
     return {"LINUXKIT_REMOTE_EXECUTOR": server.url, "LINUXKIT_REMOTE_PLATFORM": worker.platform}
 
 
-def docker_archive(content: bytes) -> bytes:
-    """An archive of Docker's with an image of one file."""
-    return tar(**saved(([], [tar(content=content)])))
+def docker_archive(*contents: bytes) -> bytes:
+    """An archive of Docker's with an image that has a layer for each file."""
+    layers = [tar(**{f"file{number}": content}) for number, content in enumerate(contents)]
+    return tar(**saved(([], layers)))

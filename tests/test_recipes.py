@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from linuxkit_rules.digest import Descriptor, Digest
+from linuxkit_rules.errors import DamagedError
 from linuxkit_rules.formats.compression import Compression
 from linuxkit_rules.formats.entry import Kind
 from linuxkit_rules.formats.limits import Limits
+from linuxkit_rules.oci.image import load
 from linuxkit_rules.oci.manifest import Platform
 from linuxkit_rules.remote.action import Action, Order, action_of, decode_result
 from linuxkit_rules.stages.apk import ApkDatabase
@@ -18,6 +20,7 @@ from linuxkit_rules.stages.boot import Boot
 from linuxkit_rules.stages.bundle import Place
 from linuxkit_rules.stages.files import Files, Item
 from linuxkit_rules.stages.image import ArchiveImage
+from linuxkit_rules.stages.join import Join
 from linuxkit_rules.stages.kernel import Kernel
 from linuxkit_rules.stages.modules import ModuleIndex, Modules
 from linuxkit_rules.stages.pack import Form
@@ -30,6 +33,7 @@ from linuxkit_rules.stages.unpack import Unpack
 from linuxkit_rules.stages.volume import FilesVolume, LayoutVolume
 from linuxkit_rules.stages.whole import WholeImage
 from linuxkit_rules.store.blobs import Store
+from tests.executing import client, docker_archive
 from tests.images import tar
 
 ITEMS = (Item("etc", Kind.DIRECTORY, 0o755), Item("etc/ü", Kind.FILE, 0o644, 1, 2, text="a\udcffb"))
@@ -203,3 +207,36 @@ def test_media_types_are_no_part_of_an_action() -> None:
 def test_action_is_what_it_always_was() -> None:
     """Another one would find nothing in the action caches of servers."""
     assert action(blob(b"1")).digest.digest.hex.startswith("4ee4628c904d95018f2d8621")
+
+
+def test_what_inputs_refer_to_is_needed_too(tmp_path: Path) -> None:
+    here = client(tmp_path, "")
+    store = here.store
+    image = here.image(docker_archive(b"1", b"2"))
+    manifest = load(store, image).manifest
+    index = here.unpack(tar(a=b"1"))
+    whole = here.engine.run(WholeImage(), {"image": [image]}).output
+    joined = here.engine.run(Join(), {"segment": [store.put(b"seg1"), store.put(b"seg2")]})
+    below = {
+        image: (manifest.config, *manifest.layers),
+        index.output: index.refers,
+        whole: (image, manifest.config, *manifest.layers),
+        joined.output: joined.refers,
+        store.put(b"text"): (),
+    }
+    for item, blobs in below.items():
+        needed = [found.digest for found in Recipe(Unpack(), {"layer": (item,)}).needed(store)]
+        assert needed == sorted({found.digest for found in (item, *blobs)})
+    assert len(joined.refers) == 2
+    everything = Recipe(Unpack(), {"a": tuple(below), "b": (image,)}).needed(store)
+    assert {found.digest for found in everything} == {
+        found.digest for item, blobs in below.items() for found in (item, *blobs)
+    }
+
+
+def test_what_is_needed_and_lost_is_said(tmp_path: Path) -> None:
+    here = client(tmp_path, "")
+    image = here.image(docker_archive(b"1"))
+    here.store.path(image.digest).unlink()
+    with pytest.raises(DamagedError):
+        Recipe(Unpack(), {"layer": (image,)}).needed(here.store)

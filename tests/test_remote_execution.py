@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from linuxkit_rules.digest import Digest
+from linuxkit_rules.stages.rootfs import Rootfs
 from tests.executing import client, counted, docker_archive, outputs, project, settings
 from tests.images import tar
 from tests.servers.buildgrid import BuildGrid, Worker
@@ -91,6 +92,21 @@ def test_large_and_empty_blobs_travel(executor: BuildGrid, workers: Worker, tmp_
         saved = docker_archive(content)
         assert one.read([one.rootfs(saved)]) == here.read([here.rootfs(saved)])
     assert one.warnings == []
+
+
+def test_small_blobs_are_sent_together(executor: BuildGrid, workers: Worker, tmp_path: Path) -> None:
+    saved = docker_archive(*(os.urandom(200 << 10) for _ in range(20)))
+    here = client(tmp_path / "1", "")
+    image = here.image(saved)
+    with grpc_proxy(executor.host) as proxy:
+        one = client(tmp_path / "1", f"grpc://{proxy.host}", platform=workers.platform)
+        packed = one.engine.run(Rootfs(), {"image": [image]}).output
+        sizes = [size for name, size in proxy.seen if name == "BatchUpdateBlobs"]
+        assert sum(sizes) > 4_000_000
+        assert len(sizes) == 2
+        assert proxy.called("Write") == 0
+    assert one.events == [("executed", "rootfs")]
+    assert packed == client(tmp_path / "2", "").rootfs(saved)
 
 
 def test_tls_and_token(executor: BuildGrid, workers: Worker, tmp_path: Path, archive: bytes) -> None:

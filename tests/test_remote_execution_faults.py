@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,30 @@ def test_silent_server_costs_one_time_out(tmp_path: Path) -> None:
         (warning,) = one.warnings
         assert "does not answer in time" in warning
         assert len(server.connections) == 1
+
+
+def test_steps_at_once_meet_one_time_out(
+    executor: BuildGrid, workers: Worker, tmp_path: Path, archive: bytes
+) -> None:
+    with grpc_proxy(executor.host) as proxy, ThreadPoolExecutor(8) as pool:
+        proxy.holds = {"FindMissingBlobs"}
+        one = client(tmp_path / "1", f"grpc://{proxy.host}", platform=workers.platform, seconds=1)
+        list(pool.map(lambda number: one.unpack(tar(a=archive, b=b"%d" % number)), range(8)))
+        assert proxy.called("FindMissingBlobs") == 1
+        assert one.events.count(("run", "unpack")) == 8
+        assert len(one.warnings) == 1
+
+
+@pytest.mark.parametrize("answer", ["FindMissingBlobs", "Execute", "Read", "GetCapabilities"])
+def test_answer_that_is_none(
+    answer: str, executor: BuildGrid, workers: Worker, tmp_path: Path, archive: bytes
+) -> None:
+    with grpc_proxy(executor.host) as proxy:
+        proxy.changes = {answer: lambda data: b"\xff" + data}
+        one = client(tmp_path / "1", f"grpc://{proxy.host}", platform=workers.platform)
+        one.unpack(archive)
+        assert one.events == [("executed", "unpack"), ("run", "unpack")]
+        assert len(one.warnings) == 1
 
 
 def test_server_without_a_worker_is_left_alone(

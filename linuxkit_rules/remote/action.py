@@ -112,7 +112,7 @@ def decode_result(data: bytes, key: str) -> Result:
         output, *refers = (
             checked(Descriptor.from_json(item)) for item in (value["output"], *value["refers"])
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FormatError("gives no result of a step") from error
     return Result(output, tuple(refers))
 

@@ -55,7 +55,7 @@ class Executor:
         self._server: Server | None = None
         self._doubts = 0
         self._guard = threading.Lock()
-        self._sending = threading.Lock()
+        self._asking = threading.Lock()
 
     def run(self, ordered: Callable[[], Order], store: Store) -> Outcome:
         """Have the step done that ``ordered`` gives; its result's blobs are in ``store`` then, or promised.
@@ -89,12 +89,17 @@ class Executor:
         elif doubts == 1:
             self._warn(f"{self._shown(error)}: the step is run here")
 
-    def _done(self, order: Order, store: Store) -> Result:
-        server = self._connected()
+    def _done(self, order: Order, store: Store) -> Result | None:
         action = action_of(order, self._properties)
-        with self._sending:  # one at a time: what several steps need is sent once
-            blobs = server.missing((*action.messages, *order.blobs))
-            server.send(blobs, action.messages, store)
+        with self._asking:  # one at a time: what several steps need is sent once, and a time-out met once
+            if not self.answers:
+                return None
+            try:
+                server = self._connected()
+                server.send(server.missing((*action.messages, *order.blobs)), action.messages, store)
+            except NetworkError as error:
+                self._leave(error)  # before the next one asks
+                return None
         result = decode_result(_document(server, server.execute(action)), order.key)
         for blob in dict.fromkeys(result.blobs):
             if not store.can_have(blob):
@@ -111,11 +116,10 @@ class Executor:
         return Outcome(fault=error)
 
     def _connected(self) -> Server:
-        with self._guard:
-            if self._server is None:
-                self._server = self._connect()
-                self._server.check()
-            return self._server
+        if self._server is None:
+            self._server = self._connect()
+            self._server.check()
+        return self._server
 
     def _leave(self, error: LinuxKitError) -> None:
         with self._guard:

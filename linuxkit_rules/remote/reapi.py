@@ -190,7 +190,8 @@ class Server:
         name = ""
         metadata = api.ExecuteOperationMetadata()
         try:
-            with self._watched(stream) as watch:
+            self._moved = self._clock()
+            with self._watched(stream, queued=True) as watch:
                 for operation in stream:
                     name = operation.name
                     operation.metadata.Unpack(metadata)
@@ -229,10 +230,10 @@ class Server:
             raise self._error(error) from None
 
     @contextlib.contextmanager
-    def _watched(self, call: Any) -> Iterator[_Watch]:
+    def _watched(self, call: Any, *, queued: bool = False) -> Iterator[_Watch]:
         """End ``call``, which the block waits for, where the server is there no more."""
         self._calls.add(call)
-        with _Watch(call, self._seconds, self._look) as watch:
+        with _Watch(call, self._seconds, self._look, queued=queued) as watch:
             try:
                 yield watch
             except grpc.FutureCancelledError:
@@ -271,10 +272,13 @@ _HINTS = {grpc.StatusCode.UNAUTHENTICATED: _TOKEN, grpc.StatusCode.PERMISSION_DE
 
 
 class _Watch:
-    """Looks after a call each ``seconds``; where ``look`` raises, that is its ``fault`` and the call ends."""
+    """Looks after a call each ``seconds``; where ``look`` raises, that is its ``fault`` and the call ends.
 
-    def __init__(self, call: Any, seconds: float, look: Callable[[_Watch], None]) -> None:
-        self.queued = False
+    ``queued`` is said of an action that nobody has begun.
+    """
+
+    def __init__(self, call: Any, seconds: float, look: Callable[[_Watch], None], *, queued: bool) -> None:
+        self.queued = queued
         self.fault: NetworkError | None = None
         self._call = call
         self._seconds = seconds

@@ -66,6 +66,7 @@ schedulers:
       - !priority-age-assigner
         count: 1
         interval: 0.05
+        jitter-factor: 0
 instances:
   - name: ""
     services:

@@ -1,6 +1,7 @@
 """A proxy of gRPC that passes everything on as it is, and errs on request."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ class GrpcProxy(grpc.GenericRpcHandler):
     """The proxy at ``host``; ``seen`` are the methods that were called, and the bytes of their requests.
 
     A method in ``breaks`` breaks off, as often as that says, before its last answer; one in ``changes`` has
-    its answers changed, as bytes.  ``authorization`` is what calls were made with.
+    its answers changed, as bytes; one in ``holds`` gets no answer.
     """
 
     upstream: str
@@ -22,10 +23,14 @@ class GrpcProxy(grpc.GenericRpcHandler):
     seen: list[tuple[str, int]] = field(default_factory=list)
     breaks: dict[str, int] = field(default_factory=dict)
     changes: dict[str, Callable[[bytes], bytes]] = field(default_factory=dict)
-    authorization: set[str] = field(default_factory=set)
+    holds: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._channel = grpc.insecure_channel(self.upstream)
+        self._ends = threading.Event()
+
+    def end(self) -> None:
+        self._ends.set()
 
     def called(self, method: str) -> int:
         return sum(name == method for name, _ in self.seen)
@@ -37,9 +42,6 @@ class GrpcProxy(grpc.GenericRpcHandler):
     def service(self, handler_call_details: Any) -> Any:
         path = handler_call_details.method
         name = path.rpartition("/")[2]
-        self.authorization |= {
-            value for key, value in handler_call_details.invocation_metadata if key == "authorization"
-        }
 
         def forward(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
             def noted() -> Iterator[bytes]:
@@ -49,6 +51,9 @@ class GrpcProxy(grpc.GenericRpcHandler):
 
             call = self._channel.stream_stream(path)(noted())
             context.add_callback(call.cancel)
+            if name in self.holds:
+                list(noted())
+                self._ends.wait()
             change = self.changes.get(name, lambda data: data)
             try:
                 last: bytes | None = None
@@ -77,4 +82,5 @@ def grpc_proxy(upstream: str) -> Iterator[GrpcProxy]:
     try:
         yield proxy
     finally:
+        proxy.end()
         server.stop(None).wait()
