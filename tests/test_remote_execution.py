@@ -2,14 +2,21 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from linuxkit_rules.digest import Digest
 from linuxkit_rules.stages.rootfs import Rootfs
+from linuxkit_rules.stages.stage import Engine, Inputs, Stage
+from linuxkit_rules.stages.unpack import Unpack
+from linuxkit_rules.store.memory import Result
+from tests.caching import machine
 from tests.executing import client, counted, docker_archive, outputs, project, settings
 from tests.images import tar
 from tests.servers.buildgrid import BuildGrid, Worker
 from tests.servers.certificates import Authority
+from tests.servers.dav import dav_server
 from tests.servers.grpc_proxy import grpc_proxy
 from tests.servers.nginx import tls_grpc
 
@@ -133,3 +140,40 @@ def test_digest_names_the_blob(executor: BuildGrid, workers: Worker, tmp_path: P
     one = client(tmp_path / "1", executor.url, platform=workers.platform)
     one.unpack(archive)
     assert executor.blob(Digest.of(archive).hex).read_bytes() == archive
+
+
+def test_what_workers_make_goes_to_the_remote_cache(
+    executor: BuildGrid, workers: Worker, tmp_path: Path, archive: bytes
+) -> None:
+    with dav_server(tmp_path) as dav:
+        one, two = machine(tmp_path / "1", dav.url), machine(tmp_path / "2", dav.url)
+        one.engine.executor = two.engine.executor = client(
+            tmp_path, executor.url, platform=workers.platform
+        ).engine.executor
+        for each in (one, two):
+            each.engine.run(Unpack(), {"layer": [each.store.put(archive)]})
+            assert each.finish() == 0
+        assert (one.events, two.events) == (["executed"], ["remote"])
+        assert one.warnings + two.warnings == []
+
+
+def test_step_that_a_step_here_asks_for_is_run_here(
+    executor: BuildGrid, workers: Worker, tmp_path: Path, archive: bytes
+) -> None:
+    one = client(tmp_path / "1", executor.url, platform=workers.platform)
+    layer = one.store.put(archive)
+    before = len(workers.begun)
+    assert one.engine.run(Asking(), {"layer": [layer]}) == one.unpack(archive)
+    assert one.events == [("run", "asking"), ("hit", "unpack")]
+    assert len(workers.begun) == before
+
+
+@dataclass(frozen=True)
+class Asking(Stage):
+    """Asks for another step."""
+
+    name: ClassVar[str] = "asking"
+    version: ClassVar[int] = 1
+
+    def run(self, inputs: Inputs, work: Engine) -> Result:
+        return work.run(Unpack(), inputs)
