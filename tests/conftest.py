@@ -35,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     ]:
         del os.environ[name]
     os.environ.pop("CI", None)  # it changes what a lock means; tests of that set it
+    os.environ["GRPC_VERBOSITY"] = "NONE"  # else its library tells of each connection that ends
     os.environ["LINUXKIT_STORE"] = kept or str(_made[0] / "store")
 
 

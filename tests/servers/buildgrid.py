@@ -67,6 +67,7 @@ schedulers:
         count: 1
         interval: 0.05
         jitter-factor: 0
+        failure-backoff: 0
 instances:
   - name: ""
     services:
