@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from linuxkit_rules.digest import Digest
+from linuxkit_rules.oci.dial import Proxies
 from linuxkit_rules.stages.rootfs import Rootfs
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.stages.unpack import Unpack
@@ -19,6 +20,7 @@ from tests.servers.certificates import Authority
 from tests.servers.dav import dav_server
 from tests.servers.grpc_proxy import grpc_proxy
 from tests.servers.nginx import tls_grpc
+from tests.servers.proxy import fault_proxy
 
 SESAME = "sesame"
 
@@ -134,6 +136,21 @@ def test_tls_and_token(executor: BuildGrid, workers: Worker, tmp_path: Path, arc
         assert distrusting.events == [("executed", "unpack"), ("run", "unpack")]
         assert len(distrusting.warnings) == 1
         assert SESAME not in stranger.warnings[0] + distrusting.warnings[0]
+
+
+def test_through_a_proxy(executor: BuildGrid, workers: Worker, tmp_path: Path, archive: bytes) -> None:
+    """CONNECT to a name that only the proxy knows; the certificate is that name's."""
+    authority = Authority.make(tmp_path)
+    with (
+        tls_grpc(tmp_path, authority, executor.host, "executor.test") as host,
+        fault_proxy(host) as proxy,
+    ):
+        known = {"proxies": Proxies(https=f"http://{proxy.host}"), "ca_files": (authority.file,)}
+        url = "grpcs://executor.test:443"
+        one = client(tmp_path / "1", url, platform=workers.platform, **known)
+        one.unpack(archive)
+        assert (one.events, one.warnings) == ([("executed", "unpack")], [])
+        assert {path for path, _ in proxy.asked} == {"executor.test:443"}
 
 
 def test_digest_names_the_blob(executor: BuildGrid, workers: Worker, tmp_path: Path, archive: bytes) -> None:

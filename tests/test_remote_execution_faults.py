@@ -305,15 +305,16 @@ def test_time_out_that_means_nothing(seconds: str) -> None:
         connected("grpc://127.0.0.1:1", Network(), "", seconds)
 
 
-def test_build_says_what_is_not_installed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("package", ["grpc", "buildgrid"])
+def test_build_says_what_is_not_installed(package: str, tmp_path: Path) -> None:
     """Without the extra there are no such packages."""
     made = project(tmp_path / "1")
     (tmp_path / "none").mkdir()
-    (tmp_path / "none" / "grpc.py").write_text("raise ImportError('no', name='grpc')\n")
+    (tmp_path / "none" / f"{package}.py").write_text(f"raise ImportError('no', name='{package}')\n")
     printed = made.scons(
         "-j1", check=False, LINUXKIT_REMOTE_EXECUTOR="grpc://127.0.0.1:1", PYTHONPATH=str(tmp_path / "none")
     )
-    assert "LINUXKIT_REMOTE_EXECUTOR needs packages that are not installed: grpc" in printed
+    assert f"LINUXKIT_REMOTE_EXECUTOR needs packages that are not installed: {package}" in printed
     assert "pip install 'linuxkit_rules[remote-execution]'" in printed
 
 

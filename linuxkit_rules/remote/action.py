@@ -3,14 +3,14 @@
 https://github.com/bazelbuild/remote-apis/blob/v2.12.0/build/bazel/remote/execution/v2/remote_execution.proto
 An action is a command and an input root, each named by digest; equal steps are equal actions, byte for byte,
 so that the server's action cache knows them.  The command is ``moby stage``, with the input root as its
-working directory and no variables.  Blobs keep the names that they have in the store: what the server has of
-them, whoever sent it, is not sent again.
+working directory and of variables PATH alone.  Blobs keep the names that they have in the store: what the
+server has of them, whoever sent it, is not sent again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ from linuxkit_rules.store.blobs import OCTET_STREAM
 from linuxkit_rules.store.memory import Result
 
 COMMAND = ("moby", "stage")
+PATH = "/usr/local/bin:/usr/bin:/bin"
+"""Where a worker is told to look for the command: what POSIX systems have, and where pip puts it."""
 RECIPE = "recipe.json"
 BLOBS = "blobs/sha256"
 RESULT = "out/result.json"
@@ -41,7 +43,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """An order as messages: the action's own digest, and the ``messages`` that the server must have."""
+    """An order as an action: its ``digest``, and the ``messages`` that the server must have for it."""
 
     digest: Descriptor
     messages: Mapping[Descriptor, bytes]
@@ -55,39 +57,58 @@ class FailedError(NetworkError):
         self.status = status
 
 
+class _Messages:
+    """Messages, by the descriptors that name them."""
+
+    def __init__(self) -> None:
+        self.data: dict[Descriptor, bytes] = {}
+
+    def put(self, data: bytes) -> Descriptor:
+        blob = Descriptor(OCTET_STREAM, Digest.of(data), len(data))
+        self.data[blob] = data
+        return blob
+
+    def add(self, message: Any) -> Descriptor:
+        return self.put(message.SerializeToString(deterministic=True))
+
+
 def action_of(order: Order, properties: Properties = ()) -> Action:
     """Give the action of ``order``, the same for every client."""
     from buildgrid.common.protos.build.bazel.remote.execution.v2 import remote_execution_pb2 as api
 
-    sent: dict[Descriptor, bytes] = {}
-
-    def sent_digest(data: bytes) -> Any:
-        blob = Descriptor(OCTET_STREAM, Digest.of(data), len(data))
-        sent[blob] = data
-        return digest_message(blob)
-
-    def directory(files: Iterable[tuple[str, Any]], folders: Iterable[tuple[str, Any]] = ()) -> Any:
-        node = api.Directory(
-            files=[api.FileNode(name=name, digest=digest) for name, digest in sorted(files)],
-            directories=[api.DirectoryNode(name=name, digest=digest) for name, digest in folders],
-        )
-        return sent_digest(_encoded(node))
-
-    platform = api.Platform(
-        properties=[api.Platform.Property(name=name, value=value) for name, value in sorted(properties)]
+    messages = _Messages()
+    pairs = [api.Platform.Property(name=name, value=value) for name, value in sorted(properties)]
+    platform = api.Platform(properties=pairs)
+    command = api.Command(
+        arguments=COMMAND,
+        environment_variables=[api.Command.EnvironmentVariable(name="PATH", value=PATH)],
+        output_paths=[OUT_BLOBS, RESULT],
+        platform=platform,
     )
-    command = api.Command(arguments=COMMAND, output_paths=[OUT_BLOBS, RESULT], platform=platform)
+    action = api.Action(
+        command_digest=digest_message(messages.add(command)),
+        input_root_digest=digest_message(_input_root(order, messages)),
+        platform=platform,
+    )
+    return Action(messages.add(action), messages.data)
+
+
+def _input_root(order: Order, messages: _Messages) -> Descriptor:
+    """Give the folder that a worker gets: the recipe, and below BLOBS the blobs."""
+    from buildgrid.common.protos.build.bazel.remote.execution.v2 import remote_execution_pb2 as api
+
+    def file(name: str, blob: Descriptor) -> Any:
+        return api.FileNode(name=name, digest=digest_message(blob))
+
+    def folder(name: str, below: Descriptor) -> Any:
+        return api.DirectoryNode(name=name, digest=digest_message(below))
+
     outer, _, inner = BLOBS.partition("/")
-    blobs = directory((blob.digest.hex, digest_message(blob)) for blob in order.blobs)
-    root = directory(
-        [(RECIPE, sent_digest(order.recipe))],
-        [(outer, directory((), [(inner, blobs)]))],
-    )
-    action = _encoded(
-        api.Action(command_digest=sent_digest(_encoded(command)), input_root_digest=root, platform=platform)
-    )
-    sent_digest(action)
-    return Action(Descriptor(OCTET_STREAM, Digest.of(action), len(action)), sent)
+    named = sorted({blob.digest.hex: blob for blob in order.blobs}.items())
+    blobs = messages.add(api.Directory(files=[file(name, blob) for name, blob in named]))
+    above = messages.add(api.Directory(directories=[folder(inner, blobs)]))
+    recipe = file(RECIPE, messages.put(order.recipe))
+    return messages.add(api.Directory(files=[recipe], directories=[folder(outer, above)]))
 
 
 def digest_message(blob: Descriptor) -> Any:
@@ -115,8 +136,3 @@ def decode_result(data: bytes, key: str) -> Result:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FormatError("gives no result of a step") from error
     return Result(output, tuple(refers))
-
-
-def _encoded(message: Any) -> bytes:
-    data: bytes = message.SerializeToString(deterministic=True)
-    return data

@@ -90,12 +90,12 @@ class Executor:
             self._warn(f"{self._shown(error)}: the step is run here")
 
     def _done(self, order: Order, store: Store) -> Result | None:
-        action = action_of(order, self._properties)
         with self._asking:  # one at a time: what several steps need is sent once, and a time-out met once
             if not self.answers:
                 return None
             try:
                 server = self._connected()
+                action = action_of(order, self._properties)
                 server.send(server.missing((*action.messages, *order.blobs)), action.messages, store)
             except NetworkError as error:
                 self._leave(error)  # before the next one asks

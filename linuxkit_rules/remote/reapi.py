@@ -22,7 +22,7 @@ from buildgrid.common.protos.google.bytestream import bytestream_pb2 as bytestre
 from buildgrid.common.protos.google.bytestream import bytestream_pb2_grpc as bytestream_services
 
 from linuxkit_rules.digest import Descriptor
-from linuxkit_rules.errors import ImageError, NetworkError, one_line
+from linuxkit_rules.errors import ImageError, LinuxKitError, NetworkError, one_line
 from linuxkit_rules.formats.streams import SupportsWrite
 from linuxkit_rules.oci.origin import WrongContentError
 from linuxkit_rules.remote.action import Action, FailedError, digest_message
@@ -279,7 +279,7 @@ class _Watch:
 
     def __init__(self, call: Any, seconds: float, look: Callable[[_Watch], None], *, queued: bool) -> None:
         self.queued = queued
-        self.fault: NetworkError | None = None
+        self.fault: LinuxKitError | None = None
         self._call = call
         self._seconds = seconds
         self._look = look
@@ -297,7 +297,7 @@ class _Watch:
         while not self._done.wait(self._seconds):
             try:
                 self._look(self)
-            except NetworkError as error:
+            except LinuxKitError as error:
                 self.fault = error
                 self._call.cancel()
                 return

@@ -70,9 +70,11 @@ http {{
 
 
 @contextlib.contextmanager
-def tls_grpc(folder: Path, authority: Authority, upstream: str, *, rules: str = "") -> Iterator[str]:
-    """Run nginx with TLS before a server of gRPC, ``upstream``; gives its ``127.0.0.1:port``."""
-    certificate, key = authority.issue()
+def tls_grpc(
+    folder: Path, authority: Authority, upstream: str, *names: str, rules: str = ""
+) -> Iterator[str]:
+    """Run nginx with TLS, for ``names`` too, before a server of gRPC; gives its ``127.0.0.1:port``."""
+    certificate, key = authority.issue(*names)
     port = free_port()
     file = folder / f"{port}.conf"
     text = _GRPC.format(
