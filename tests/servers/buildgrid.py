@@ -7,9 +7,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import psycopg2.extensions
@@ -153,45 +154,19 @@ def postgresql() -> Iterator[Database]:
         root.chmod(0o755)
         programs, data = _programs(root), root / "data"
         data.mkdir()
-        other: Mapping[str, int] = {}
+        options: dict[str, Any] = {
+            "env": {"LC_ALL": "C", "TZ": "GMT"},
+            "cwd": "/",
+            "stdout": subprocess.DEVNULL,
+        }
         if os.geteuid() == 0:
             os.chown(data, _NOBODY, _NOBODY)
-            other = {"user": _NOBODY, "group": _NOBODY}
-        settings = {"env": {"LC_ALL": "C", "TZ": "GMT"}, "cwd": "/", "stdout": subprocess.DEVNULL}
-        subprocess.run(
-            [
-                programs / "initdb",
-                "-D",
-                data,
-                "-U",
-                "postgres",
-                "-A",
-                "trust",
-                "-N",
-                "--no-locale",
-                "-E",
-                "UTF8",
-            ],
-            check=True,
-            **settings,
-            **other,
-        )
+            options |= {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
+        make = f"-D {data} -U postgres -A trust -N --no-locale -E UTF8"
+        serve = f"-D {data} -k {data} -c listen_addresses= -c fsync=off -c max_connections=300"
+        subprocess.run([programs / "initdb", *make.split()], check=True, **options)
         server = subprocess.Popen(
-            [
-                programs / "postgres",
-                "-D",
-                data,
-                "-k",
-                data,
-                "-c",
-                "listen_addresses=",
-                "-F",
-                "-c",
-                "max_connections=300",
-            ],
-            stderr=subprocess.DEVNULL,
-            **settings,
-            **other,
+            [programs / "postgres", *serve.split()], stderr=subprocess.DEVNULL, **options
         )
         try:
             yield _migrated(Database(data), server)

@@ -29,7 +29,7 @@ from buildgrid.common.protos.google.devtools.remoteworkers.v1test2 import worker
 SESSIONS = 2
 """How many actions are done at once."""
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds that the server may keep a session that has nothing to do."""
 
 _BLOCK = 1 << 20
@@ -141,31 +141,33 @@ class Session(threading.Thread):
             self._call.cancel()
 
     def run(self) -> None:
+        while not self._ends.wait(0.1):
+            with contextlib.suppress(grpc.RpcError, grpc.FutureCancelledError):  # servers come and go
+                self._serve()
+
+    def _serve(self) -> None:
         name, value = self._property
         device = workers.Device(handle="worker", properties=[workers.Device.Property(key=name, value=value)])
         session = bots.BotSession(
             bot_id=str(uuid.uuid4()), status=bots.OK, worker=workers.Worker(devices=[device])
         )
-        with contextlib.suppress(grpc.RpcError):
-            session = self._bots.CreateBotSession(
-                bots.CreateBotSessionRequest(bot_session=session), timeout=5
-            )
+        session = self._asked(self._bots.CreateBotSession, bots.CreateBotSessionRequest(bot_session=session))
+        try:
             while not self._ends.is_set():
-                session = self._updated(session)
                 for lease in session.leases:
                     if lease.state in (bots.PENDING, bots.ACTIVE):
                         self._do(lease)
+                session = self._asked(self._bots.UpdateBotSession, self._request(session))
+        finally:
             session.status = bots.BOT_TERMINATING
             self._bots.UpdateBotSession(self._request(session), timeout=5)
 
-    def _updated(self, session: Any) -> Any:
-        self._call = self._bots.UpdateBotSession.future(self._request(session), timeout=PATIENCE)
-        try:
-            return self._call.result()
-        except grpc.FutureCancelledError:
-            return session
-        finally:
-            self._call = None
+    def _asked(self, method: Any, request: Any) -> Any:
+        """Call what the server may answer late, as it waits for something to do."""
+        self._call = method.future(request, timeout=PATIENCE)
+        if self._ends.is_set():
+            self._call.cancel()
+        return self._call.result()
 
     def _request(self, session: Any) -> Any:
         return bots.UpdateBotSessionRequest(name=session.name, bot_session=session)
