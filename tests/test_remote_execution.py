@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from linuxkit_rules.digest import Digest
+from linuxkit_rules.host import remote_executor
 from linuxkit_rules.oci.dial import Proxies
 from linuxkit_rules.stages.rootfs import Rootfs
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
@@ -136,6 +137,12 @@ def test_tls_and_token(executor: BuildGrid, workers: Worker, tmp_path: Path, arc
         assert distrusting.events == [("executed", "unpack"), ("run", "unpack")]
         assert len(distrusting.warnings) == 1
         assert SESAME not in stranger.warnings[0] + distrusting.warnings[0]
+        said = {"LINUXKIT_REMOTE_EXECUTOR": url, "LINUXKIT_REMOTE_PLATFORM": workers.platform}
+        said["LINUXKIT_CA_FILES"] = str(authority.file)
+        user = client(tmp_path / "4", url)
+        user.engine.executor = remote_executor(said, user.warnings.append, {"LINUXKIT_REMOTE_TOKEN": SESAME})
+        user.unpack(archive)
+        assert (user.events, user.warnings) == ([("executed", "unpack")], [])
 
 
 def test_through_a_proxy(executor: BuildGrid, workers: Worker, tmp_path: Path, archive: bytes) -> None:

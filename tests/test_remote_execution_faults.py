@@ -322,3 +322,19 @@ def test_offline_asks_nobody(tmp_path: Path) -> None:
     made = project(tmp_path / "1")
     made.scons(LINUXKIT_REMOTE_EXECUTOR="grpc://nowhere.example:1", LINUXKIT_OFFLINE="1")
     assert set(counted(made)) == {"run"}
+
+
+def test_nothing_is_imported_where_nothing_is_to_be_done(tmp_path: Path) -> None:
+    made = project(tmp_path / "1")
+    made.scons()
+    probe = "import sys, runpy; sys.argv = ['scons', '-Q']\n"
+    probe += "try: runpy.run_module('SCons', run_name='__main__')\n"
+    probe += "finally: print(*(name for name in ('grpc', 'buildgrid', 'cattrs') if name in sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", probe],
+        cwd=made.root,
+        env={**made.environment(), "LINUXKIT_REMOTE_EXECUTOR": f"grpc://127.0.0.1:{free_port()}"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout.splitlines()[-1] == "", result.stdout + result.stderr
