@@ -151,6 +151,28 @@ def test_build_goes_on_here_when_the_server_is_killed(
     count("servers killed under a build")
 
 
+@pytest.mark.parametrize("jobs", ["-j1", "-j4"])
+def test_interrupt_does_not_wait_for_workers(jobs: str, executor: BuildGrid, tmp_path: Path) -> None:
+    made = project(tmp_path / "1")
+    (tmp_path / "hold").touch()
+    with worker(tmp_path / "worker", executor, WAITING.format(folder=tmp_path)) as there:
+        build = subprocess.Popen(
+            [sys.executable, "-m", "SCons", "-Q", jobs],
+            cwd=made.root,
+            env={**made.environment(), **settings(executor, there)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert when_waiting(tmp_path, f"kill -INT {build.pid}").wait() == 0
+        printed, _ = build.communicate()
+        (tmp_path / "hold").unlink()
+    assert build.returncode != 0
+    assert "Traceback" not in printed
+    assert "Build interrupted." in printed
+    assert "warning" not in printed
+
+
 def test_stream_that_breaks_is_taken_up_once(
     executor: BuildGrid, workers: Worker, tmp_path: Path, archive: bytes
 ) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
-from linuxkit_rules.errors import FormatError, NetworkError
+from linuxkit_rules.errors import FormatError, LinuxKitError, NetworkError
 from linuxkit_rules.remote.backend import checked
 from linuxkit_rules.store.blobs import OCTET_STREAM
 from linuxkit_rules.store.memory import Result
@@ -55,6 +55,10 @@ class FailedError(NetworkError):
     def __init__(self, message: str, *, where: str | None = None, status: int | None = None) -> None:
         super().__init__(message, where=where)
         self.status = status
+
+
+class StoppedError(LinuxKitError):
+    """The user has interrupted the build while a step was run elsewhere."""
 
 
 class _Messages:

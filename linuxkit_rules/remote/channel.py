@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from linuxkit_rules.errors import UsageError
@@ -20,11 +21,13 @@ EXTRA = "remote-execution"
 """What pip calls the packages that are needed."""
 
 
-def connected(url: str, network: Network, token: str, seconds: str) -> Server:
+def connected(
+    url: str, network: Network, token: str, seconds: str, is_stopped: Callable[[], bool] = lambda: False
+) -> Server:
     """Give the server at ``url``; nothing is asked yet.
 
-    ``token`` is shown to it; ``seconds`` says how long it may be silent, ``""`` the default.  Raises
-    UsageError, also where the packages that are needed are not installed.
+    ``token`` is shown to it; ``seconds`` says how long it may be silent, ``""`` the default; ``is_stopped``
+    whether the build is to end.  Raises UsageError, also where packages that are needed are not installed.
     """
     endpoint, patience = parse(url, network), _seconds(seconds)
     try:
@@ -35,7 +38,7 @@ def connected(url: str, network: Network, token: str, seconds: str) -> Server:
             hint=f"pip install 'linuxkit_rules[{EXTRA}]'",
         ) from None
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
-    return Server(endpoint, _channel(endpoint, network), metadata, patience)
+    return Server(endpoint, _channel(endpoint, network), metadata, patience, is_stopped)
 
 
 def _channel(endpoint: Endpoint, network: Network) -> grpc.Channel:

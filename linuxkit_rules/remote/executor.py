@@ -61,7 +61,7 @@ class Executor:
         """Have the step done that ``ordered`` gives; its result's blobs are in ``store`` then, or promised.
 
         What the order's making raises of lost or wrong inputs is left to whoever runs the step here.  Raises
-        StoreError where blobs cannot be written, and UsageError where the executor cannot be meant.
+        StoreError where blobs cannot be written, UsageError where the executor cannot be meant, StoppedError.
         """
         try:
             order = ordered()

@@ -25,7 +25,7 @@ from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.errors import ImageError, LinuxKitError, NetworkError, one_line
 from linuxkit_rules.formats.streams import SupportsWrite
 from linuxkit_rules.oci.origin import WrongContentError
-from linuxkit_rules.remote.action import Action, FailedError, digest_message
+from linuxkit_rules.remote.action import Action, FailedError, StoppedError, digest_message
 from linuxkit_rules.remote.backend import MissingError
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ BATCH = 3 << 20
 """Bytes sent at a time, where the server allows as many: gRPC takes messages of 4 MiB."""
 QUEUED_SECONDS = 60.0
 """How long an action may wait for a worker while none of the others moves either."""
+
+TICK = 0.5
+"""Seconds after which at the latest an interrupt is noticed."""
 
 _OVERHEAD = 256  # bytes of a message for each blob in it
 _OK = 0
@@ -56,7 +59,7 @@ class Server:
     """The server at ``endpoint``; every call has the metadata ``metadata``.
 
     ``seconds`` is how long it may be silent.  Methods raise NetworkError where it cannot be reached, or
-    refuses, and what else they say.
+    refuses, and what else they say; StoppedError once ``is_stopped`` says so, where they take long.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Server:
         channel: grpc.Channel,
         metadata: tuple[tuple[str, str], ...],
         seconds: float,
+        is_stopped: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = endpoint.url
@@ -72,6 +76,7 @@ class Server:
         self._calls: set[Any] = set()
         self._options = {"metadata": metadata}
         self._seconds = seconds
+        self._is_stopped = is_stopped
         self._clock = clock
         self._moved = clock()
         self._batch = BATCH
@@ -233,7 +238,8 @@ class Server:
     def _watched(self, call: Any, *, queued: bool = False) -> Iterator[_Watch]:
         """End ``call``, which the block waits for, where the server is there no more."""
         self._calls.add(call)
-        with _Watch(call, self._seconds, self._look, queued=queued) as watch:
+        due = self._clock() + self._seconds
+        with _Watch(call, min(self._seconds, TICK), self._look, due, queued=queued) as watch:
             try:
                 yield watch
             except grpc.FutureCancelledError:
@@ -245,7 +251,12 @@ class Server:
                 call.cancel()
 
     def _look(self, watch: _Watch) -> None:
+        if self._is_stopped():
+            raise StoppedError("a step is given up: the build was interrupted", where=self.name)
+        if self._clock() < watch.due:
+            return
         self.check()
+        watch.due = self._clock() + self._seconds
         waited = self._clock() - self._moved
         if watch.queued and waited > QUEUED_SECONDS:
             raise NetworkError(f"has had no worker for {waited:.0f} seconds", where=self.name)
@@ -274,10 +285,13 @@ _HINTS = {grpc.StatusCode.UNAUTHENTICATED: _TOKEN, grpc.StatusCode.PERMISSION_DE
 class _Watch:
     """Looks after a call each ``seconds``; where ``look`` raises, that is its ``fault`` and the call ends.
 
-    ``queued`` is said of an action that nobody has begun.
+    ``due`` is when the server is to be asked next; ``queued`` is said of an action that nobody has begun.
     """
 
-    def __init__(self, call: Any, seconds: float, look: Callable[[_Watch], None], *, queued: bool) -> None:
+    def __init__(
+        self, call: Any, seconds: float, look: Callable[[_Watch], None], due: float, *, queued: bool
+    ) -> None:
+        self.due = due
         self.queued = queued
         self.fault: LinuxKitError | None = None
         self._call = call

@@ -30,6 +30,7 @@ from linuxkit_rules.host import (
     remote_executor,
     store_root,
 )
+from linuxkit_rules.scons.jobs import is_interrupted
 from linuxkit_rules.store.blobs import Store
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class Site:
                     self.remote,
                     self._uploads(display),
                     _trace(self._trace),
-                    remote_executor(self._fetching, display.warn),
+                    remote_executor(self._fetching, display.warn, is_stopped=is_interrupted),
                 )
             return self._engine
 
