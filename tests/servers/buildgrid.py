@@ -68,7 +68,7 @@ schedulers:
         count: 1
         interval: 0.05
         jitter-factor: 0
-        failure-backoff: 0
+        failure-backoff: 0.5
 instances:
   - name: ""
     services:
