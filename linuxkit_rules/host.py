@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from linuxkit_rules.oci.transport import Network
     from linuxkit_rules.remote.backend import Backend
     from linuxkit_rules.remote.cache import RemoteCache
+    from linuxkit_rules.remote.executor import Executor
+    from linuxkit_rules.remote.reapi import Server
     from linuxkit_rules.stages.access import Access
     from linuxkit_rules.stages.stage import Engine
 
@@ -121,6 +123,35 @@ def remote_cache(
         return connected(url, _network(variables, environment), credentials, token, seconds)
 
     return RemoteCache(place_of(url), connect, watch)
+
+
+def remote_executor(
+    variables: Mapping[str, str],
+    warn: Callable[[str], None],
+    environment: MutableMapping[str, str] = os.environ,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> Executor | None:
+    """Give the remote executor that ``LINUXKIT_REMOTE_EXECUTOR`` names, None where nothing may be asked.
+
+    Whether the URL means something is seen when something is to be done; then UsageError is raised.  It is
+    raised here for ``LINUXKIT_REMOTE_PLATFORM`` that means nothing.  ``is_stopped`` says whether the build is
+    to end.
+    """
+    from linuxkit_rules.remote.channel import connected
+    from linuxkit_rules.remote.endpoint import properties
+    from linuxkit_rules.remote.executor import Executor
+
+    url = variables.get("LINUXKIT_REMOTE_EXECUTOR", "")
+    if not url or variables.get("LINUXKIT_OFFLINE", "") not in ("", "0"):
+        return None
+
+    def connect() -> Server:
+        environment.setdefault("GRPC_VERBOSITY", "NONE")  # its library prints what we say ourselves
+        token = environment.get("LINUXKIT_REMOTE_TOKEN", "")
+        seconds = variables.get("LINUXKIT_REMOTE_TIMEOUT", "")
+        return connected(url, _network(variables, environment), token, seconds, is_stopped)
+
+    return Executor(connect, warn, properties(variables.get("LINUXKIT_REMOTE_PLATFORM", "")))
 
 
 def may_upload(variables: Mapping[str, str]) -> bool:

@@ -7,12 +7,17 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.images import tar
 from tests.servers.fixed import Fixed, fixed_server
 from tests.servers.proxy import FaultProxy, fault_proxy
 from tests.servers.registry import RegistryServer, docker_registry
+
+if TYPE_CHECKING:
+    from tests.servers.buildgrid import BuildGrid, Database, Worker
 
 ROOT = Path(__file__).resolve().parents[1]
 _made: list[Path] = []
@@ -30,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     ]:
         del os.environ[name]
     os.environ.pop("CI", None)  # it changes what a lock means; tests of that set it
+    os.environ["GRPC_VERBOSITY"] = "NONE"  # else its library tells of each connection that ends
     os.environ["LINUXKIT_STORE"] = kept or str(_made[0] / "store")
 
 
@@ -127,3 +133,36 @@ def proxy(registry: str, count: Callable[..., None]) -> Iterator[FaultProxy]:
     assert server.planned == [], "a fault was planned and did not happen"
     if server.injected:
         count("faults injected by the proxy", server.injected)
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator["Database"]:
+    """PostgreSQL."""
+    from tests.servers.buildgrid import postgresql
+
+    with postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def executor(database: "Database", tmp_path_factory: pytest.TempPathFactory) -> Iterator["BuildGrid"]:
+    """BuildGrid without any worker; its action cache is for the whole run."""
+    from tests.servers.buildgrid import buildgrid
+
+    with buildgrid(tmp_path_factory.mktemp("buildgrid"), database) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def workers(executor: "BuildGrid", tmp_path_factory: pytest.TempPathFactory) -> Iterator["Worker"]:
+    """Workers of ``executor`` as they should be."""
+    from tests.servers.buildgrid import worker
+
+    with worker(tmp_path_factory.mktemp("workers") / "there", executor) as found:
+        yield found
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> bytes:
+    """A layer that no other test has, lest an action cache know what comes of it."""
+    return tar(a=bytes(tmp_path), b=b"2")

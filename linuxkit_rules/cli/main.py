@@ -7,12 +7,13 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from linuxkit_rules.cli import build, lock, run, schema, store, vendor
+from linuxkit_rules.cli import build, lock, run, schema, stage, store, vendor
 from linuxkit_rules.cli.streams import FAILED, open_standard_streams
 from linuxkit_rules.errors import LinuxKitError
 
 INTERRUPTED = 130
 _COMMANDS = (build, run, lock, vendor, store, schema)
+_HIDDEN = (stage,)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,4 +36,6 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.grammar(commands.add_parser(command.NAME, help=command.HELP))
+    for hidden in _HIDDEN:
+        hidden.grammar(commands.add_parser(hidden.NAME))
     return top

@@ -7,6 +7,7 @@ command line, nor a SConstruct's ``SetOption("num_jobs", …)`` is ever overrule
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import SCons.Script.Main
@@ -25,6 +26,16 @@ def use_processors(env: Any) -> None:
     jobs = int(text) if text else len(os.sched_getaffinity(0))
     if jobs > 0 and not _is_said(SCons.Script.Main.OptionsParser.values):
         env.SetOption("num_jobs", jobs)
+
+
+def is_interrupted() -> bool:
+    """Whether the user has asked SCons to end, which waits for the steps that are running.
+
+    Only its handler of signals knows the object that says so; no where that is not as it was in SCons 4.8.
+    """
+    defaults = getattr(signal.getsignal(signal.SIGINT), "__defaults__", None)
+    job = getattr(defaults[0], "job", None) if defaults else None
+    return bool(job and job.interrupted())
 
 
 def _is_said(values: Any) -> bool:

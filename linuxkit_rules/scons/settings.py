@@ -27,8 +27,10 @@ from linuxkit_rules.host import (
     is_set,
     may_upload,
     remote_cache,
+    remote_executor,
     store_root,
 )
+from linuxkit_rules.scons.jobs import is_interrupted
 from linuxkit_rules.store.blobs import Store
 
 if TYPE_CHECKING:
@@ -62,6 +64,9 @@ DEFAULTS: dict[str, str] = {
     "LINUXKIT_REMOTE_CACHE": "",
     "LINUXKIT_REMOTE_CACHE_MODE": "ro",
     "LINUXKIT_REMOTE_CACHE_TIMEOUT": "5",
+    "LINUXKIT_REMOTE_EXECUTOR": "",
+    "LINUXKIT_REMOTE_PLATFORM": "",
+    "LINUXKIT_REMOTE_TIMEOUT": "5",
     "LINUXKIT_LIMITS": "",
     "LINUXKIT_STATE": "",
     "LINUXKIT_TRACE": "",
@@ -77,13 +82,21 @@ _FETCHING = (
     "LINUXKIT_REMOTE_CACHE",
     "LINUXKIT_REMOTE_CACHE_MODE",
     "LINUXKIT_REMOTE_CACHE_TIMEOUT",
+    "LINUXKIT_REMOTE_EXECUTOR",
+    "LINUXKIT_REMOTE_PLATFORM",
+    "LINUXKIT_REMOTE_TIMEOUT",
 )
 
 UPLOAD_SECONDS = 300.0
 """How long the end of a build waits for what is being sent to the remote cache."""
 
 
-_FROM = {"run": "", "hit": " (from the store)", "remote": " (from the remote cache)"}
+_FROM = {
+    "run": "",
+    "hit": " (from the store)",
+    "remote": " (from the remote cache)",
+    "executed": " (on another machine)",
+}
 
 
 def set_defaults(env: Any) -> None:
@@ -167,6 +180,7 @@ class Site:
                     self.remote,
                     self._uploads(display),
                     _trace(self._trace),
+                    remote_executor(self._fetching, display.warn, is_stopped=is_interrupted),
                 )
             return self._engine
 

@@ -200,6 +200,10 @@ class ArchiveImage(ImageStage):
         """What is fetched."""
         return self.file
 
+    def is_remote(self) -> bool:
+        """The archive is all that it reads; but signatures are verified here."""
+        return not self.trust
+
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Fetch, verify, normalise; raise ImageError or NetworkError."""
         platform = Platform("linux", self.arch)

@@ -34,6 +34,10 @@ class Kernel(Stage):
         """The member's name."""
         return self.member
 
+    def is_remote(self) -> bool:
+        """Its inputs are all that it reads."""
+        return True
+
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Copy or decompress the file; raise ImageError where the image has none, or no compressed one."""
         (image,) = inputs["image"]

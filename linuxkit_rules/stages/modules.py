@@ -42,6 +42,10 @@ class ModuleIndex(Stage):
     name: ClassVar[str] = "module-index"
     version: ClassVar[int] = 1
 
+    def is_remote(self) -> bool:
+        """Its inputs are all that it reads."""
+        return True
+
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Index; raise ImageError where a module is damaged."""
         (index,) = inputs["layer-index"]

@@ -59,6 +59,10 @@ class PackingStage(Stage):
     release: bool = False
     form: Form = Form.CPIO
 
+    def is_remote(self) -> bool:
+        """Its inputs are all that it reads."""
+        return True
+
     def as_members(self) -> PackingStage:
         """Give the stage that packs the same entries as tar members."""
         return replace(self, form=Form.TAR, compression=Compression.NONE, level=0, release=False)

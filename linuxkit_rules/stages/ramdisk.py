@@ -43,6 +43,10 @@ class RamdiskSupport(Stage):
         """The image."""
         return self.image
 
+    def is_remote(self) -> bool:
+        """Its inputs are all that it reads."""
+        return True
+
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Look for the configuration; raise ImageError where the image is not sound."""
         (image,) = inputs["image"]

@@ -23,6 +23,10 @@ class Segment(PackingStage):
     name: ClassVar[str] = "segment"
     version: ClassVar[int] = 1
 
+    def is_remote(self) -> bool:
+        """Configurations are small: they are packed before they could be sent."""
+        return False
+
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Pack them in their order."""
         tree: dict[str, Entry] = {}

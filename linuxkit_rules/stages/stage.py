@@ -28,6 +28,7 @@ from linuxkit_rules.store.memory import Memory, Result
 
 if TYPE_CHECKING:
     from linuxkit_rules.remote.cache import RemoteCache
+    from linuxkit_rules.remote.executor import Executor, Outcome
     from linuxkit_rules.remote.uploads import Uploads
 
 Inputs = Mapping[str, Sequence[Descriptor]]
@@ -52,6 +53,14 @@ class Stage(ABC):
     def is_shared(self) -> bool:
         """Whether a remote cache may say what the step gives, as it is the same on every machine."""
         return True
+
+    def is_remote(self) -> bool:
+        """Whether another machine can run the stage with its inputs alone, and that is worth sending them.
+
+        Not where files of this machine or a network are needed, nor where little is done but to write down
+        what is known or to list pieces.
+        """
+        return False
 
     def parameters(self) -> dict[str, Any]:
         """Give the fields, but those with ``compare=False``, as JSON values."""
@@ -114,13 +123,14 @@ def key(stage: Stage, inputs: Inputs, limits: Limits = DEFAULT_LIMITS) -> str:
     return hashlib.sha256(canonical_json(recipe)).hexdigest()
 
 
-RUN, HIT, REMOTE = "run", "hit", "remote"
+RUN, HIT, REMOTE, EXECUTED = "run", "hit", "remote", "executed"
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """A step that begins: ``how`` is RUN, HIT where memory has the result, REMOTE where a remote cache has.
 
+    EXECUTED is one that a remote executor gets; where nothing comes of that, RUN follows.
     ``depth`` is 0 for a step of the graph, 1 for a step that such a stage asked for, and so on.
     """
 
@@ -139,7 +149,7 @@ class Engine:
 
     ``report`` hears every step when it begins, ``trace`` when it has ended; ``limits`` are what images are
     held to.  ``remote`` is looked into after the store, and gets what is run, by ``uploads``, where the user
-    says so.
+    says so.  ``executor`` runs the graph's steps that it can; what those that run here ask for runs here too.
     """
 
     store: Store
@@ -149,6 +159,7 @@ class Engine:
     remote: RemoteCache | None = None
     uploads: Uploads | None = None
     trace: Trace | Untraced = Untraced()  # noqa: RUF009 - it has no state
+    executor: Executor | None = None
 
     def __post_init__(self) -> None:
         self.memory = Memory(self.store)
@@ -169,7 +180,7 @@ class Engine:
                 if known is None:
                     how, result = self._had(stage, inputs, recipe, shown)
                     self.memory.put(recipe, result, stage.name, stage.label() or label)
-                    if how == RUN and self.uploads and stage.is_shared():
+                    if how != REMOTE and self.uploads and stage.is_shared():
                         self.uploads.add(recipe, result)
                     return result
         with self._told(HIT, stage, shown):
@@ -184,9 +195,31 @@ class Engine:
     def _had(self, stage: Stage, inputs: Inputs, recipe: str, shown: str) -> tuple[str, Result]:
         """Give how the result was come by, which is told, and the result."""
         known = self.remote.result(recipe, self.store) if self.remote and stage.is_shared() else None
-        how = REMOTE if known else RUN
-        with self._told(how, stage, shown):
-            return how, known or self._made(stage, inputs)
+        if known:
+            with self._told(REMOTE, stage, shown):
+                return REMOTE, known
+        executor, fault = self.executor, None
+        if executor and executor.answers and stage.is_remote() and not _depth.get():
+            with self._told(EXECUTED, stage, shown):
+                outcome = self._sent(executor, stage, inputs)
+            if outcome.result:
+                return EXECUTED, outcome.result
+            fault = outcome.fault
+        with self._told(RUN, stage, shown):
+            result = self._made(stage, inputs)
+        if executor and fault:
+            executor.doubt(fault)
+        return RUN, result
+
+    def _sent(self, executor: Executor, stage: Stage, inputs: Inputs) -> Outcome:
+        """Have the stage run elsewhere."""
+        from linuxkit_rules.remote.action import Order
+        from linuxkit_rules.stages.recipe import Recipe
+
+        recipe = Recipe(stage, inputs, self.limits)
+        return executor.run(
+            lambda: Order(recipe.key, recipe.to_bytes(), recipe.needed(self.store)), self.store
+        )
 
     def _made(self, stage: Stage, inputs: Inputs) -> Result:
         """Run the stage; what it asked other stages for and has rotted since is asked for again."""

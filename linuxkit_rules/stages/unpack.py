@@ -43,6 +43,10 @@ class Unpack(Stage):
     version: ClassVar[int] = 2
     diff_id: Digest | None = None
 
+    def is_remote(self) -> bool:
+        """Its inputs are all that it reads."""
+        return True
+
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Unpack and index; raise ImageError where the layer is damaged or not the one meant."""
         (layer,) = inputs["layer"]

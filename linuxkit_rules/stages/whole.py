@@ -70,6 +70,10 @@ class WholeImage(Stage):
         """As its source is."""
         return self.source is None or self.source.is_shared()
 
+    def is_remote(self) -> bool:
+        """Not where it has to bring the image."""
+        return self.source is None
+
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Copy and verify; raise ImageError, also where a platform is missing, or NetworkError."""
         with self._opened(inputs, work) as (origin, top):

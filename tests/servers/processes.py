@@ -6,6 +6,9 @@ import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
 
 
 def free_port() -> int:
@@ -21,12 +24,14 @@ def answers(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: Sequence[str], port: int, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server until the block ends; it is entered once the server answers on its port."""
-    server = subprocess.Popen(command)
+    server = subprocess.Popen(command, **options)
     try:
         while not answers(port):
-            assert server.poll() is None, f"{command[-1]} ended before it answered"
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(0.02)  # the machine's processors are for the server
+                pytest.fail(f"{command[-1]} ended before it answered")
         yield server
     finally:
         server.terminate()

@@ -1,0 +1,78 @@
+"""From a remote executor's URL to what speaks with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from linuxkit_rules.errors import UsageError
+from linuxkit_rules.oci.transport import Network
+from linuxkit_rules.remote.endpoint import NAME, Endpoint, parse
+
+if TYPE_CHECKING:
+    import grpc
+
+    from linuxkit_rules.remote.reapi import Server
+
+SECONDS = 5.0
+"""How long an executor may be silent."""
+
+EXTRA = "remote-execution"
+"""What pip calls the packages that are needed."""
+
+
+def connected(
+    url: str, network: Network, token: str, seconds: str, is_stopped: Callable[[], bool] = lambda: False
+) -> Server:
+    """Give the server at ``url``; nothing is asked yet.
+
+    ``token`` is shown to it; ``seconds`` says how long it may be silent, ``""`` the default; ``is_stopped``
+    whether the build is to end.  Raises UsageError, also where packages that are needed are not installed.
+    """
+    endpoint, patience = parse(url, network), _seconds(seconds)
+    try:
+        from linuxkit_rules.remote.reapi import Server
+    except ImportError as error:
+        raise UsageError(
+            f"{NAME} needs packages that are not installed: {error.name}",
+            hint=f"pip install 'linuxkit_rules[{EXTRA}]'",
+        ) from None
+    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    return Server(endpoint, _channel(endpoint, network), metadata, patience, is_stopped)
+
+
+def _channel(endpoint: Endpoint, network: Network) -> grpc.Channel:
+    import grpc
+
+    proxy = endpoint.proxy(network)
+    options: list[tuple[str, str | int]] = [("grpc.enable_http_proxy", int(bool(proxy)))]
+    if proxy:
+        options.append(("grpc.http_proxy", proxy))
+    if not endpoint.secure:
+        return grpc.insecure_channel(endpoint.host, options)
+    return grpc.secure_channel(endpoint.host, grpc.ssl_channel_credentials(_authorities(network)), options)
+
+
+def _authorities(network: Network) -> bytes:
+    """Give the certificates that are trusted, in PEM; raise UsageError for a file that cannot be read."""
+    from pathlib import Path
+
+    import certifi
+
+    try:
+        files = (network.trust or Path(certifi.where()), *network.ca_files)
+        return b"\n".join(file.read_bytes() for file in files)
+    except OSError as error:
+        raise UsageError(
+            f"the authorities cannot be read: {error.strerror}", where=str(error.filename)
+        ) from error
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text or SECONDS)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 3600:
+        raise UsageError(f"LINUXKIT_REMOTE_TIMEOUT={text!r} is no number of seconds")
+    return seconds
