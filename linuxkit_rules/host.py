@@ -134,8 +134,8 @@ def remote_executor(
     """Give the remote executor that ``LINUXKIT_REMOTE_EXECUTOR`` names, None where nothing may be asked.
 
     Whether the URL means something is seen when something is to be done; then UsageError is raised.  It is
-    raised here for ``LINUXKIT_REMOTE_PLATFORM`` that means nothing.  ``is_stopped`` says whether the build is
-    to end.
+    raised here for ``LINUXKIT_REMOTE_EXECUTOR_PLATFORM`` that means nothing.  ``is_stopped`` says whether the
+    build is to end.
     """
     from linuxkit_rules.remote.channel import connected
     from linuxkit_rules.remote.endpoint import properties
@@ -147,11 +147,11 @@ def remote_executor(
 
     def connect() -> Server:
         environment.setdefault("GRPC_VERBOSITY", "NONE")  # its library prints what we say ourselves
-        token = environment.get("LINUXKIT_REMOTE_TOKEN", "")
-        seconds = variables.get("LINUXKIT_REMOTE_TIMEOUT", "")
+        token = environment.get("LINUXKIT_REMOTE_EXECUTOR_TOKEN", "")
+        seconds = variables.get("LINUXKIT_REMOTE_EXECUTOR_TIMEOUT", "")
         return connected(url, _network(variables, environment), token, seconds, is_stopped)
 
-    return Executor(connect, warn, properties(variables.get("LINUXKIT_REMOTE_PLATFORM", "")))
+    return Executor(connect, warn, properties(variables.get("LINUXKIT_REMOTE_EXECUTOR_PLATFORM", "")))
 
 
 def may_upload(variables: Mapping[str, str]) -> bool:

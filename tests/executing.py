@@ -101,7 +101,7 @@ def counted(project: Project) -> dict[str, int]:
 
 
 def settings(server: BuildGrid, worker: Worker) -> dict[str, str]:
-    return {"LINUXKIT_REMOTE_EXECUTOR": server.url, "LINUXKIT_REMOTE_PLATFORM": worker.platform}
+    return {"LINUXKIT_REMOTE_EXECUTOR": server.url, "LINUXKIT_REMOTE_EXECUTOR_PLATFORM": worker.platform}
 
 
 def docker_archive(*contents: bytes) -> bytes:

@@ -131,16 +131,18 @@ def test_tls_and_token(executor: BuildGrid, workers: Worker, tmp_path: Path, arc
         stranger = client(tmp_path / "2", url, **known)
         stranger.unpack(archive)
         assert stranger.events == [("executed", "unpack"), ("run", "unpack")]
-        assert "LINUXKIT_REMOTE_TOKEN" in stranger.warnings[0]
+        assert "LINUXKIT_REMOTE_EXECUTOR_TOKEN" in stranger.warnings[0]
         distrusting = client(tmp_path / "3", url, token=SESAME, platform=workers.platform)
         distrusting.unpack(archive)
         assert distrusting.events == [("executed", "unpack"), ("run", "unpack")]
         assert len(distrusting.warnings) == 1
         assert SESAME not in stranger.warnings[0] + distrusting.warnings[0]
-        said = {"LINUXKIT_REMOTE_EXECUTOR": url, "LINUXKIT_REMOTE_PLATFORM": workers.platform}
+        said = {"LINUXKIT_REMOTE_EXECUTOR": url, "LINUXKIT_REMOTE_EXECUTOR_PLATFORM": workers.platform}
         said["LINUXKIT_CA_FILES"] = str(authority.file)
         user = client(tmp_path / "4", url)
-        user.engine.executor = remote_executor(said, user.warnings.append, {"LINUXKIT_REMOTE_TOKEN": SESAME})
+        user.engine.executor = remote_executor(
+            said, user.warnings.append, {"LINUXKIT_REMOTE_EXECUTOR_TOKEN": SESAME}
+        )
         user.unpack(archive)
         assert (user.events, user.warnings) == ([("executed", "unpack")], [])
 

@@ -316,14 +316,14 @@ def test_hosts_that_may_be_plain(tmp_path: Path) -> None:
 
 def test_properties_that_mean_nothing() -> None:
     for text in ("a", "=b", "a=1,b"):
-        with pytest.raises(UsageError, match="LINUXKIT_REMOTE_PLATFORM"):
+        with pytest.raises(UsageError, match="LINUXKIT_REMOTE_EXECUTOR_PLATFORM"):
             properties(text)
     assert properties(" b = 2, a=x=y,,") == (("a", "x=y"), ("b", "2"))
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "4000"])
 def test_time_out_that_means_nothing(seconds: str) -> None:
-    with pytest.raises(UsageError, match="LINUXKIT_REMOTE_TIMEOUT"):
+    with pytest.raises(UsageError, match="LINUXKIT_REMOTE_EXECUTOR_TIMEOUT"):
         connected("grpc://127.0.0.1:1", Network(), "", seconds)
 
 

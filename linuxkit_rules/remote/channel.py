@@ -74,5 +74,5 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= 3600:
-        raise UsageError(f"LINUXKIT_REMOTE_TIMEOUT={text!r} is no number of seconds")
+        raise UsageError(f"LINUXKIT_REMOTE_EXECUTOR_TIMEOUT={text!r} is no number of seconds")
     return seconds

@@ -10,7 +10,7 @@ from linuxkit_rules.oci.transport import Network
 from linuxkit_rules.remote.action import Properties
 
 NAME = "LINUXKIT_REMOTE_EXECUTOR"
-_PLATFORM = "LINUXKIT_REMOTE_PLATFORM"
+_PLATFORM = "LINUXKIT_REMOTE_EXECUTOR_PLATFORM"
 _HINT = "grpcs://HOST:PORT, or grpcs://HOST:PORT/INSTANCE"
 _SCHEMES = {"grpc": "http", "grpcs": "https"}
 """Schemes, and what the proxies' variables call them."""

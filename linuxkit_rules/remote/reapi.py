@@ -278,7 +278,7 @@ class Server:
         return NetworkError(f"{code.name.lower()}: {said}", where=self.name, hint=hint)
 
 
-_TOKEN = "LINUXKIT_REMOTE_TOKEN is the token that it is shown"  # noqa: S105 - no token, but its name
+_TOKEN = "LINUXKIT_REMOTE_EXECUTOR_TOKEN is the token that it is shown"  # noqa: S105 - no token, but its name
 _HINTS = {grpc.StatusCode.UNAUTHENTICATED: _TOKEN, grpc.StatusCode.PERMISSION_DENIED: _TOKEN}
 
 

@@ -136,7 +136,7 @@ class Worker:
 
     @property
     def platform(self) -> str:
-        """``LINUXKIT_REMOTE_PLATFORM`` that chooses them."""
+        """``LINUXKIT_REMOTE_EXECUTOR_PLATFORM`` that chooses them."""
         return f"{PROPERTY}={self.name}"
 
     @property
