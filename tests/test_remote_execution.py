@@ -75,6 +75,20 @@ def test_whole_build_gives_the_same_bytes(
     count("steps that an action cache had", counted(two)["executed"])
 
 
+def test_layered_build_has_what_can_be_done_elsewhere_done_there(
+    executor: BuildGrid, workers: Worker, tmp_path: Path
+) -> None:
+    here, one = (project(tmp_path / name) for name in ("here", "1"))
+    for made in (here, one):
+        made.edit("formats=", "layered=True, formats=", "SConstruct")
+    here.scons("-j2")
+    printed = one.scons("-j8", **settings(executor, workers))
+    assert outputs(one) == outputs(here)
+    assert "warning" not in printed
+    assert counted(one)["executed"] > 5
+    assert ("run", "layers") in {(how, stage) for how, stage, _ in one.events}
+
+
 def test_what_the_server_has_is_not_sent_again(executor: BuildGrid, workers: Worker, tmp_path: Path) -> None:
     large = tar(large=os.urandom(3 << 20))
     with grpc_proxy(executor.host) as proxy:

@@ -34,6 +34,10 @@ class PackLayer(PackingStage):
     tree: Digest
     kept: Kept = field(compare=False)
 
+    def is_remote(self) -> bool:
+        """Not by itself: ``layers`` asks for it, where the trees are."""
+        return False
+
     def label(self) -> str:
         """Where the layer lies."""
         return f"{DIRECTORY}/{self.directory}"
@@ -53,6 +57,10 @@ class PackLayers(PackingStage):
 
     name: ClassVar[str] = "layers"
     version: ClassVar[int] = 1
+
+    def is_remote(self) -> bool:
+        """No: most of its layers are packed already, and the trees lie here."""
+        return False
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Pack each; raise what packing one raises."""
