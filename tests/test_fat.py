@@ -13,7 +13,8 @@ from linuxkit_rules.errors import FormatError
 from linuxkit_rules.formats import fat_names, fat_read
 from linuxkit_rules.formats.entry import Entry, Slice
 from linuxkit_rules.formats.entry import Kind as EntryKind
-from linuxkit_rules.formats.fat import File, Kind, Layout, Volume
+from linuxkit_rules.formats.fat import File, Layout
+from linuxkit_rules.formats.fat_sectors import Kind, Volume
 from linuxkit_rules.formats.streams import SupportsWrite
 from tests.tools import tool
 

@@ -10,8 +10,6 @@ volume's beginning.
 
 from __future__ import annotations
 
-import enum
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -19,42 +17,24 @@ from linuxkit_rules.errors import FormatError
 from linuxkit_rules.formats import fat_names
 from linuxkit_rules.formats.entry import Slice
 from linuxkit_rules.formats.fat_names import ARCHIVE, DIRECTORY, ENTRY_SIZE, VOLUME_ID
+from linuxkit_rules.formats.fat_sectors import (
+    BACKUP_SECTOR,
+    FATS,
+    MEDIA,
+    SECTOR,
+    SIGNATURE,
+    Geometry,
+    Kind,
+    Volume,
+    boot_sector,
+    choose,
+    fsinfo,
+    pack_fat,
+    size_areas,
+)
 from linuxkit_rules.formats.streams import Copy, SupportsWrite
 
-SECTOR = 512
-
-# BS_jmpBoot BS_OEMName BPB_BytsPerSec BPB_SecPerClus BPB_RsvdSecCnt BPB_NumFATs BPB_RootEntCnt BPB_TotSec16
-# BPB_Media BPB_FATSz16 BPB_SecPerTrk BPB_NumHeads BPB_HiddSec BPB_TotSec32
-BPB = struct.Struct("<3s 8s H B H B H H B H H H I I")
-# BPB_FATSz32 BPB_ExtFlags BPB_FSVer BPB_RootClus BPB_FSInfo BPB_BkBootSec BPB_Reserved
-BPB32 = struct.Struct("<I H H I H H 12s")
-# BS_DrvNum BS_Reserved1 BS_BootSig BS_VolID BS_VolLab BS_FilSysType
-BOOT = struct.Struct("<B B B I 11s 8s")
-# FSI_LeadSig FSI_Reserved1 FSI_StrucSig FSI_Free_Count FSI_Nxt_Free FSI_Reserved2 FSI_TrailSig
-FSINFO = struct.Struct("<I 480s I I I 12s I")
-
-SIGNATURE = b"\x55\xaa"
-_JUMP = b"\xeb\x3c\x90"
-_JUMP32 = b"\xeb\x58\x90"
-_OEM = b"MSWIN4.1"  # what the specification advises for the sake of bad drivers
-_MEDIA = 0xF8  # a fixed disk
-_FATS = 2
-_FSINFO_SECTOR, _BACKUP_SECTOR, _RESERVED32 = 1, 6, 32
-_ROOT_ENTRIES = 64
-_MARGIN = 16  # the specification: keep this far from the numbers of clusters where the type changes
 _MAX_FILE = 2**32 - 1
-
-
-class Kind(enum.IntEnum):
-    """Type of a volume: bits in one entry of its FAT."""
-
-    FAT12 = 12
-    FAT16 = 16
-    FAT32 = 32
-
-
-MOST_CLUSTERS = {Kind.FAT12: 4084, Kind.FAT16: 65524, Kind.FAT32: 0x0FFFFFF5 - 2}
-"""The number of clusters decides the type ("FAT Type Determination")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,60 +51,11 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Volume:
-    """What a volume is besides its files.
-
-    ``cluster`` is in bytes, a power of two from 512 to 32,768; ``serial`` is BS_VolID; ``mtime`` (seconds
-    since 1970, shown in UTC) is the time of everything; ``hidden`` is the number of sectors before the
-    volume on its disk; ``spare`` is the least number of bytes to leave free.  Files begin at multiples of
-    ``alignment`` bytes, a multiple of ``cluster`` where it is not 0.
-    """
-
-    label: str
-    serial: int = 0
-    mtime: int = 0
-    cluster: int = 2048
-    hidden: int = 0
-    spare: int = 0
-    alignment: int = 0
-
-    @property
-    def step(self) -> int:
-        """Clusters from one place where a file may begin to the next."""
-        return max(self.alignment // self.cluster, 1)
-
-
-@dataclass(frozen=True, slots=True)
 class Extent:
     """``size`` bytes that begin at byte ``offset`` of the volume."""
 
     offset: int
     size: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Geometry:
-    """Sizes of the areas: sectors, but ``clusters`` and ``root_entries``."""
-
-    kind: Kind
-    clusters: int
-    per_cluster: int
-    reserved: int
-    fat: int
-    root_entries: int
-
-    @property
-    def root(self) -> int:
-        return self.root_entries * ENTRY_SIZE // SECTOR
-
-    @property
-    def data(self) -> int:
-        """Where the first cluster begins."""
-        return self.reserved + _FATS * self.fat + self.root
-
-    @property
-    def total(self) -> int:
-        return self.data + self.clusters * self.per_cluster
 
 
 @dataclass(slots=True)
@@ -162,7 +93,7 @@ class Layout:
     def write(self, out: SupportsWrite, copy: Copy) -> int:
         """Write the volume to ``out``, contents by ``copy``; give its size."""
         geometry, cluster = self._geometry, self._volume.cluster
-        for head in (self._reserved(), *(self._fat(),) * _FATS):
+        for head in (self._reserved(), *(self._fat(),) * FATS):
             out.write(head)
         if geometry.root:
             out.write(self._directory("", geometry.root * SECTOR))
@@ -180,14 +111,14 @@ class Layout:
         _zeros(out, (geometry.clusters + 2 - following) * cluster)
         return self.size
 
-    def _lay_out(self) -> _Geometry:
+    def _lay_out(self) -> Geometry:
         """Give the geometry, and note in ``_clusters`` the first cluster and number of clusters by path."""
         spare = -(-self._volume.spare // self._volume.cluster)
-        kind, clusters = _choose(max(1, self._allocate(False) + spare))
+        kind, clusters = choose(max(1, self._allocate(False) + spare))
         if kind is Kind.FAT32:
             clusters = max(self._allocate(True) + spare, clusters)
         step = self._volume.step * self._per_cluster
-        return _geometry(kind, clusters, self._per_cluster, step, self._root.entries(root=True))
+        return size_areas(kind, clusters, self._per_cluster, step, self._root.entries(root=True))
 
     def _allocate(self, root: bool) -> int:
         """Give clusters to directories (``root``: to that too), then to files; give how many that takes."""
@@ -212,13 +143,13 @@ class Layout:
         return self._geometry.data * SECTOR + (cluster - 2) * self._volume.cluster
 
     def _reserved(self) -> bytes:
-        boot = _boot_sector(self._volume, self._geometry, self._clusters.get("", (0, 0))[0])
+        boot = boot_sector(self._volume, self._geometry, self._clusters.get("", (0, 0))[0])
         sectors = [boot]
         if self.kind is Kind.FAT32:
             used = sum(number for _, number in self._clusters.values())
-            info = _fsinfo(self._geometry.clusters - used, self._last() + 1)
+            info = fsinfo(self._geometry.clusters - used, self._last() + 1)
             tail = bytes(SECTOR - 2) + SIGNATURE
-            sectors += [info, tail, *(bytes(SECTOR),) * (_BACKUP_SECTOR - 3), boot, info, tail]
+            sectors += [info, tail, *(bytes(SECTOR),) * (BACKUP_SECTOR - 3), boot, info, tail]
         return b"".join(sectors).ljust(self._geometry.reserved * SECTOR, b"\0")
 
     def _last(self) -> int:
@@ -228,12 +159,12 @@ class Layout:
     def _fat(self) -> bytes:
         """Give one FAT: every chain counts up and ends."""
         end = (1 << self.kind) - 1 if self.kind is not Kind.FAT32 else 0x0FFFFFFF
-        entries = [end & ~0xFF | _MEDIA, end]
+        entries = [end & ~0xFF | MEDIA, end]
         for first, number in self._clusters.values():
             if number:
                 entries += [0] * (first - len(entries))
                 entries += [*range(first + 1, first + number), end]
-        return _pack_fat(self.kind, entries).ljust(self._geometry.fat * SECTOR, b"\0")
+        return pack_fat(self.kind, entries).ljust(self._geometry.fat * SECTOR, b"\0")
 
     def _directory(self, path: str, size: int) -> bytes:
         """Give a directory's entries, padded to ``size`` bytes."""
@@ -293,67 +224,6 @@ def _walk(directory: _Directory, path: str = "") -> Iterator[tuple[str, _Directo
     for name, child in directory.children.items():
         if isinstance(child, _Directory):
             yield from _walk(child, f"{path}/{name}" if path else name)
-
-
-def _choose(needed: int) -> tuple[Kind, int]:
-    """Give the type for ``needed`` clusters, and how many to have: not close to where the type changes."""
-    for kind, following in ((Kind.FAT12, Kind.FAT16), (Kind.FAT16, Kind.FAT32)):
-        if needed <= MOST_CLUSTERS[kind] - _MARGIN:
-            return kind, needed
-        if needed <= MOST_CLUSTERS[kind] + _MARGIN:
-            return following, MOST_CLUSTERS[kind] + _MARGIN + 1
-    if needed > MOST_CLUSTERS[Kind.FAT32]:
-        raise FormatError(f"{needed} clusters are too many for FAT", hint="take larger clusters")
-    return Kind.FAT32, needed
-
-
-def _geometry(kind: Kind, clusters: int, per_cluster: int, step: int, entries: int) -> _Geometry:
-    """Size the areas; reserved sectors fill up so that data begin at a multiple of ``step`` sectors."""
-    fat = -(-(clusters + 2) * kind // (8 * SECTOR))
-    per_sector = SECTOR // ENTRY_SIZE
-    root_entries = 0 if kind is Kind.FAT32 else max(_ROOT_ENTRIES, -(-entries // per_sector) * per_sector)
-    least = _RESERVED32 if kind is Kind.FAT32 else 1
-    before = least + _FATS * fat + root_entries // per_sector
-    geometry = _Geometry(kind, clusters, per_cluster, least + -before % step, fat, root_entries)
-    if geometry.total >= 1 << 32 or root_entries >= 1 << 16:
-        raise FormatError("the files do not fit into a FAT volume")
-    return geometry
-
-
-def _boot_sector(volume: Volume, geometry: _Geometry, root: int) -> bytes:
-    wide = geometry.kind is Kind.FAT32
-    small = geometry.total < 1 << 16 and not wide
-    bpb = BPB.pack(
-        _JUMP32 if wide else _JUMP,
-        _OEM,
-        SECTOR,
-        geometry.per_cluster,
-        geometry.reserved,
-        _FATS,
-        geometry.root_entries,
-        geometry.total if small else 0,
-        _MEDIA,
-        0 if wide else geometry.fat,
-        32,
-        64,
-        volume.hidden,
-        0 if small else geometry.total,
-    )
-    bpb32 = BPB32.pack(geometry.fat, 0, 0, root, _FSINFO_SECTOR, _BACKUP_SECTOR, b"") if wide else b""
-    label = fat_names.label_name(volume.label)
-    boot = BOOT.pack(0x80, 0, 0x29, volume.serial, label, geometry.kind.name.ljust(8).encode())
-    return (bpb + bpb32 + boot).ljust(SECTOR - 2, b"\0") + SIGNATURE
-
-
-def _fsinfo(free: int, following: int) -> bytes:
-    return FSINFO.pack(0x41615252, b"", 0x61417272, free, following, b"", 0xAA550000)
-
-
-def _pack_fat(kind: Kind, entries: list[int]) -> bytes:
-    if kind is not Kind.FAT12:
-        return struct.pack(f"<{len(entries)}{'H' if kind is Kind.FAT16 else 'I'}", *entries)
-    pairs = zip(entries[::2], [*entries[1::2], 0], strict=False)
-    return b"".join((low | high << 12).to_bytes(3, "little") for low, high in pairs)
 
 
 def _zeros(out: SupportsWrite, number: int, block: int = 1 << 20) -> None:

@@ -12,8 +12,6 @@ from typing import BinaryIO
 
 from linuxkit_rules.errors import FormatError
 from linuxkit_rules.formats.entry import Entry, Kind
-from linuxkit_rules.formats.fat import BOOT, BPB, BPB32, MOST_CLUSTERS, SIGNATURE
-from linuxkit_rules.formats.fat import Kind as FatKind
 from linuxkit_rules.formats.fat_names import (
     DIRECTORY,
     ENTRY_SIZE,
@@ -28,6 +26,8 @@ from linuxkit_rules.formats.fat_names import (
     displayed,
     from_dos_time,
 )
+from linuxkit_rules.formats.fat_sectors import BOOT, BPB, BPB32, MOST_CLUSTERS, SIGNATURE
+from linuxkit_rules.formats.fat_sectors import Kind as FatKind
 
 _DEEPEST = 64
 _MOST_ENTRIES = 1 << 16  # in one directory ("FAT Directory Structure")

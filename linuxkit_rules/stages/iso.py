@@ -21,7 +21,8 @@ from linuxkit_rules.digest import canonical_json
 from linuxkit_rules.errors import SpecError
 from linuxkit_rules.formats import iso9660, mbr
 from linuxkit_rules.formats.entry import Entry, Slice
-from linuxkit_rules.formats.fat import Extent, File, Layout, Volume
+from linuxkit_rules.formats.fat import Extent, File, Layout
+from linuxkit_rules.formats.fat_sectors import Volume
 from linuxkit_rules.formats.streams import Copy, SupportsWrite
 from linuxkit_rules.stages.esp import check_cmdline, esp_files, isolinux_cfg, payload, tool
 from linuxkit_rules.stages.iso_master import EFI_IMAGE, direct, iso_path, master
