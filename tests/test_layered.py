@@ -24,10 +24,11 @@ from linuxkit_rules.plan.image import Parts, plan
 from linuxkit_rules.plan.outline import outline
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.plan.template import LIBRARY
+from linuxkit_rules.scons.saving import STAGE
 from linuxkit_rules.stages.image import resolve
 from linuxkit_rules.stages.image_layers import MOST_LAYERS
 from linuxkit_rules.stages.layering import Layering, _names, layers_of
-from linuxkit_rules.stages.layers import saving_of
+from linuxkit_rules.stages.layers import SharedLayers, saving_of
 from linuxkit_rules.stages.modules import Modules
 from linuxkit_rules.stages.pack import FIXED_TIME
 from linuxkit_rules.stages.rootfs import fit_out, image_tree
@@ -40,7 +41,7 @@ from tests.hostile.cases import Case
 from tests.hostile.headers import archive, block
 from tests.hostile.test_images import CASES, NAME, put
 from tests.images import Blobs, tar
-from tests.project import Project
+from tests.project import SCONSTRUCT, Project
 from tests.test_component_image import _make
 from tests.test_overlayfs import inodes, mounted
 from tests.test_segments import archives
@@ -321,6 +322,22 @@ def test_scons_reports_the_saving_when_it_has_built(tmp_path: Path) -> None:
     assert project.ran() == ["files", "join"]
     project.edit("layered=True", "layered=False", "SConstruct")
     assert "layers" not in project.scons()
+
+
+def test_the_saving_is_told_of_what_was_made(tmp_path: Path) -> None:
+    """Not of files that have no shared layers, nor of images that another one's work did not touch."""
+    sconstruct = SCONSTRUCT.replace('["kernel+initrd"]', '["kernel+initrd", "tar"], layered=True')
+    other = 'env.LinuxKitImage("out/other", "other.yml", formats="kernel+initrd", layered=True)\n'
+    project = Project.make(tmp_path, sconstruct + other)
+    (tmp_path / "other.yml").write_text((tmp_path / "tiny.yml").read_text())
+    assert "used" not in project.scons("out/tiny.tar")
+    said = project.scons()
+    assert said.count("tiny: 2 layers, used 2 times") == said.count("other: 2 layers, used 2 times") == 1
+    project.edit("hello", "hi", "other.yml")
+    said = project.scons()
+    assert "other: 2 layers" in said
+    assert "tiny: 2 layers" not in said
+    assert STAGE == SharedLayers.name
 
 
 BUILD = """\

@@ -2,7 +2,7 @@
 
 The output is a JSON document: ``layers``, the lowest first, each a tree (``trees``) with whiteouts as
 overlayfs has them and the layer's ``origin``; and ``final``, the tree that an overlay of them is yet to be
-made to show, or null where it does already.
+made to show, or null where it does already.  It refers to the trees, and to the archives that they name.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ImageLayers(Stage):
     """
 
     name: ClassVar[str] = "image-layers"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     packages: bool = False
     image: str = field(default="", compare=False)
 
@@ -79,13 +79,15 @@ class ImageLayers(Stage):
         (image,) = inputs["image"]
         trees = Trees(work.store)
         with within(self.image or f"image {image.digest}"):
-            names, indexes = image_layers(image, work)
-            for index in indexes:
-                trees.learn(index, work)
-            layers = _Layers([load_index(work.store, index) for index in indexes], names, work.limits)
+            names, unpacked = image_layers(image, work)
+            for item in unpacked:
+                trees.learn(item.output, work)
+            members = [load_index(work.store, item.output) for item in unpacked]
+            layers = _Layers(members, names, work.limits)
             found = self._found(layers, _origins(image, work.store) if self.packages else (), trees)
         kept = [tree for _, tree in found.layers] + ([found.final] if found.final else [])
-        refers = dict.fromkeys((*(tree.index for tree in kept), *trees.blobs))
+        archives = (blob for item in unpacked for blob in item.refers)
+        refers = dict.fromkeys((*(tree.index for tree in kept), *archives))
         return Result(work.store.put(canonical_json(found.to_json())), tuple(refers))
 
     def _found(self, layers: _Layers, origins: Sequence[str], trees: Trees) -> ImageTrees:

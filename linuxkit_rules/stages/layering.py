@@ -2,6 +2,8 @@
 
 The output is a JSON document: ``layers``, each once, with its ``name`` (a directory of ``containers/layers``)
 and tree; and ``images``, by the digest of the image's manifest the names of its layers, the lowest first.
+It refers to the trees and to the archives in which their files lie: segments are packed of them at any time,
+when the stages that made them are asked no more.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ class Layering(Stage):
     """
 
     name: ClassVar[str] = "layering"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     components: tuple[bool, ...]
     images: tuple[str, ...] = field(default=(), compare=False)
 
@@ -64,16 +66,18 @@ class Layering(Stage):
         trees = Trees(work.store)
         images = inputs["image"]
         names = self.images or ("",) * len(images)
-        found = [
-            ImageTrees.load(work.store, work.run(ImageLayers(packages, name), {"image": (image,)}).output)
+        taken = [
+            work.run(ImageLayers(packages, name), {"image": (image,)})
             for image, packages, name in zip(images, self.components, names, strict=True)
         ]
+        found = [ImageTrees.load(work.store, result.output) for result in taken]
         stacks = {
             str(image.digest): stack for image, stack in zip(images, _shared(found, trees), strict=True)
         }
         # The same files may lie in several archives: one of them will do.
         once = {tree.digest: tree for stack in stacks.values() for tree in stack}
-        refers = dict.fromkeys((*(tree.index for tree in once.values()), *trees.blobs))
+        known = (blob for result in taken for blob in result.refers)
+        refers = dict.fromkeys((*(tree.index for tree in once.values()), *known))
         return Result(work.store.put(canonical_json(_document(stacks, once))), tuple(refers))
 
 

@@ -90,6 +90,10 @@ class SharedLayers(Stage):
     name: ClassVar[str] = "shared-layers"
     version: ClassVar[int] = 1
 
+    def is_shared(self) -> bool:
+        """No: it is as soon made as asked for, and what it saves is told of builds by a remote cache too."""
+        return False
+
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """List the segments; raise StoreError where one is missing."""
         used = [item for document in inputs["layers"] for item in _segments(document, work.store)]
@@ -109,9 +113,12 @@ class SharedLayers(Stage):
 
 
 def saving_of(refers: Sequence[Descriptor], store: Store) -> Saving | None:
-    """Give the saving among what a result refers to; None where there is none."""
+    """Give the saving among what a result refers to; None where there is none here.
+
+    A promised one is not fetched: it is asked for when Python ends, and starts no threads any more.
+    """
     found = next((item for item in refers if item.media_type == SAVING), None)
-    return Saving(**json.loads(store.read(found.digest))) if found else None
+    return Saving(**json.loads(store.read(found.digest))) if found and store.has(found) else None
 
 
 def _to_json(saving: Saving) -> dict[str, Any]:
