@@ -125,11 +125,21 @@ def test_the_same_files_out_of_other_archives_are_the_same_layer(engine: Engine)
     [
         (),
         (BASE, BASE),
+        (BASE, tar(lock=b"x"), tar(**{".wh.lock": b""}), tar(lock=b"x")),
+        (BASE, *[tar(lock=b"x"), tar(**{".wh.lock": b""}), tar(last=b"x"), tar(**{".wh.last": b""})] * 3),
         (BASE, tar(**{".wh.etc": b""}), tar(**{"etc/passwd": b"x"})),
         (BASE, tar(**{"etc/.wh..wh..opq": b"", "etc/hosts": b"mine"}), tar(bin=b"a file")),
         (archive(block(b"lib", b"2", link=b"usr/lib"), block(b"usr/lib", b"5")), tar(**{"lib/x": b"x"})),
     ],
-    ids=["no layer", "a layer twice", "removed and back", "opaque, then a file", "below a link"],
+    ids=[
+        "no layer",
+        "a layer twice",
+        "back",
+        "to and fro",
+        "removed and back",
+        "opaque, then a file",
+        "below a link",
+    ],
 )
 def test_an_overlay_shows_the_flat_tree(engine: Engine, layers: tuple[bytes, ...]) -> None:
     item = image(engine, *layers)
@@ -220,20 +230,19 @@ def test_the_initrd_has_each_layer_once_and_says_how_to_mount_them(tmp_path: Pat
     assert (files["bin/sh"], files["one"], files["two"]) == (1, 1, 1)
     texts = {entry.path: entry.content for entry in entries if entry.path.endswith("runtime.json")}
     mounts = {path.split("/")[2]: json.loads(bytes(text))["mounts"] for path, text in texts.items()}  # type: ignore[arg-type]
-    assert [item["type"] for item in mounts["000-once"]] == ["overlay"]
-    (lower,) = mounts["000-once"][0]["options"]
-    assert mounts["one"][-1]["options"] == [
-        lower,
-        "upperdir=/containers/services/one/tmp/upper",
-        "workdir=/containers/services/one/tmp/work",
-    ]
+    lower = mounts["one"][-1]["options"][0]
+    for place in ("onboot/000-once", "services/one"):
+        assert mounts[place.split("/")[1]][-1]["options"] == [
+            lower,
+            f"upperdir=/containers/{place}/tmp/upper",
+            f"workdir=/containers/{place}/tmp/work",
+        ]
     paths = {entry.path: entry.kind for entry in entries}
     layers = lower.removeprefix("lowerdir=/").split(":/")
     assert {paths[layer] for layer in layers} == {Kind.DIRECTORY}
     assert [layer for layer in layers if f"{layer}/one" in paths] == layers[1:2]
-    assert {paths["containers/onboot/000-once/rootfs"], paths["containers/services/one/tmp"]} == {
-        Kind.DIRECTORY
-    }
+    points = [f"containers/{place}" for place in ("onboot/000-once/rootfs", "onboot/000-once/tmp")]
+    assert [paths[point] for point in points] == [Kind.DIRECTORY] * 2
     assert not any(path.startswith("containers/services/one/lower") for path in paths)
 
 
@@ -302,9 +311,9 @@ def test_an_overlay_needs_its_module(tmp_path: Path) -> None:
 
 def test_explain_tells_of_the_overlay(tmp_path: Path, engine: Engine) -> None:
     rows = explanation("two:runtime.mounts", planned(write(tmp_path)), engine)
-    assert [row.field for row in rows] == ["runtime.mounts[0]"]
-    assert "lowerdir=/containers/layers/" in rows[0].value
-    assert rows[0].origin.startswith("default; derived from two.yml:8:")
+    assert [row.field for row in rows] == [f"runtime.mounts[{number}]" for number in range(3)]
+    assert "lowerdir=/containers/layers/" in rows[2].value
+    assert rows[2].origin.startswith("default; derived from two.yml:8:")
 
 
 def test_scons_reports_the_saving_when_it_has_built(tmp_path: Path) -> None:
@@ -329,15 +338,17 @@ def test_the_saving_is_told_of_what_was_made(tmp_path: Path) -> None:
     sconstruct = SCONSTRUCT.replace('["kernel+initrd"]', '["kernel+initrd", "tar"], layered=True')
     other = 'env.LinuxKitImage("out/other", "other.yml", formats="kernel+initrd", layered=True)\n'
     project = Project.make(tmp_path, sconstruct + other)
-    (tmp_path / "other.yml").write_text((tmp_path / "tiny.yml").read_text())
+    (tmp_path / "other.yml").write_text((tmp_path / "tiny.yml").read_text().replace("hello", "bye"))
     assert "used" not in project.scons("out/tiny.tar")
-    said = project.scons()
-    assert said.count("tiny: 2 layers, used 2 times") == said.count("other: 2 layers, used 2 times") == 1
-    project.edit("hello", "hi", "other.yml")
+    said = project.scons("out/other-initrd.img")
+    assert "other: 2 layers, used 2 times" in said
+    assert "tiny: 2 layers" not in said
+    assert project.scons().count("tiny: 2 layers, used 2 times") == 1
+    project.edit("bye", "hi", "other.yml")
     said = project.scons()
     assert "other: 2 layers" in said
     assert "tiny: 2 layers" not in said
-    assert STAGE == SharedLayers.name
+    assert SharedLayers.name == STAGE
 
 
 BUILD = """\
@@ -391,6 +402,15 @@ def test_components_share_their_packages(mirror: Archive, tmp_path: Path) -> Non
     alone = layered(engine, made[0], components=True)
     assert len(names(engine, made[0], alone)) == len(first)
     assert not any(entry.kind is Kind.CHAR for entry in stack(engine, made[0], alone)[0].values())
+
+
+def test_a_package_is_not_twice_in_an_overlay(engine: Engine) -> None:
+    """Two may hold the same, such as nothing but directories."""
+    directory = archive(block(b"usr/", b"5"))
+    item = image(engine, directory, directory, tar(mine=b""), origins=("p=1", "q=1", "build.yml"))
+    layering = layered(engine, item, components=True)
+    assert len(names(engine, item, layering)) == 2
+    assert inodes(shown(engine, item, layering)) == inodes(flat(engine, item))
 
 
 def test_packages_of_one_name_that_differ_stay_apart(engine: Engine) -> None:

@@ -27,7 +27,7 @@ from tests.project import Project
 RECORDED = {
     "archive": (2, "278bc781c51aabf2"),
     "boot": (2, "b6ab06f4b40fb85b"),
-    "bundle": (1, "9fcd148cc82cb906"),
+    "bundle": (2, "9fcd148cc82cb906"),
     "container-rootfs": (3, "1ce1d0b7187c044e"),
     "files": (1, "d8843053616d3efb"),
     "image-layers": (2, "79e81d2124838eb0"),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from linuxkit_rules.store.memory import Result
 
 STAGE = "shared-layers"
-"""The stage whose result says what is saved: ``stages.layers.SharedLayers``, which null builds do not import."""
+"""Name of ``stages.layers.SharedLayers``, which says what is saved; null builds do not import it."""
 
 
 def tell_at_the_end(name: str, draft: Draft, outputs: Sequence[Node], site: Site) -> None:

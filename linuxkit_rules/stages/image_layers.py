@@ -19,7 +19,7 @@ from linuxkit_rules.formats.entry import Entry, Kind
 from linuxkit_rules.formats.limits import Limits
 from linuxkit_rules.oci.image import load as load_image
 from linuxkit_rules.oci.layers import flatten, states
-from linuxkit_rules.oci.overlayfs import difference, is_whiteout
+from linuxkit_rules.oci.overlayfs import is_whiteout, stacked
 from linuxkit_rules.stages.component import OWN_LAYERS
 from linuxkit_rules.stages.pack import FIXED_TIME
 from linuxkit_rules.stages.rootfs import fit_out, image_layers
@@ -94,7 +94,7 @@ class ImageLayers(Stage):
         if layers.has_whiteouts():
             return ImageTrees((("", trees.put(layers.final())),), None)
         if not self.packages:
-            return ImageTrees(tuple(("", trees.put(layer)) for layer in layers.stack()), None)
+            return ImageTrees(tuple(("", layer) for layer in stacked(layers.states(), trees.put)), None)
         packages = [item for item in zip(origins, layers.members, strict=True) if item[0] not in OWN_LAYERS]
         shared = [(origin, trees.put(_held(flatten([layer])))) for origin, layer in packages]
         return ImageTrees(tuple(shared[: MOST_LAYERS - 1]), trees.put(layers.final()))
@@ -116,18 +116,14 @@ class _Layers:
         """Give the tree that a container is to see."""
         return _fitted(flatten(self.members, self.names, self.limits))
 
-    def stack(self) -> Iterator[dict[str, Entry]]:
-        """Give what each layer changes, and then what fitting out the image does."""
-        below: Mapping[str, Entry] = {}
+    def states(self) -> Iterator[dict[str, Entry]]:
+        """Give the tree after each layer, at most ``MOST_LAYERS``; the last as a container is to see it."""
         tree: dict[str, Entry] = {}
-        for number, tree in enumerate(states(self.members, self.names, self.limits), 1):
-            if number < MOST_LAYERS:
-                now = _held(tree)
-                if layer := difference(below, now):
-                    yield layer
-                below = now
-        if layer := difference(below, _fitted(tree)):
-            yield layer
+        most = MOST_LAYERS - 1
+        for number, tree in enumerate(states(self.members, self.names, self.limits, most), 1):
+            if number <= most:
+                yield _held(tree)
+        yield _fitted(tree)
 
 
 def _origins(image: Descriptor, store: Store) -> list[str]:

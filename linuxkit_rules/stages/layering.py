@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.formats.entry import Entry
-from linuxkit_rules.oci.overlayfs import difference, united, view
+from linuxkit_rules.oci.overlayfs import topped, united
 from linuxkit_rules.stages.image_layers import ImageLayers, ImageTrees
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.stages.trees import Kept, Trees
@@ -112,10 +112,8 @@ def _stack(image: ImageTrees, packages: _Packages, trees: Trees) -> Iterator[Kep
     if not image.final:
         yield from (tree for _, tree in image.layers)
         return
-    lower = [packages.find(origin, trees.get(tree)) for origin, tree in image.layers]
-    yield from map(trees.put, lower)
-    if top := difference(view(lower), trees.get(image.final)):
-        yield trees.put(top)
+    lower = (packages.find(origin, trees.get(tree)) for origin, tree in image.layers)
+    yield from topped(lower, trees.get(image.final), trees.put)
 
 
 class _Packages:

@@ -69,7 +69,7 @@ def image_tree(image: Descriptor, work: Engine, name: str = "") -> dict[str, Ent
 
 
 def image_layers(image: Descriptor, work: Engine) -> tuple[list[str], list[Result]]:
-    """Give what messages call an image's layers, the lowest first, and what the stage ``unpack`` gives of each."""
+    """Give what messages call an image's layers, the lowest first, and what ``unpack`` gave of each."""
     layers = load_image(work.store, image).layers
     results = [work.run(Unpack(), {"layer": (layer,)}) for layer in layers]
     return [f"layer {layer.digest}" for layer in layers], results

@@ -2,7 +2,7 @@
 
 A tree is lines of JSON, one for each entry: path, typeflag, mode, uid, gid, mtime, link, major, minor, the
 content's sha256 in hex (``""`` where it is empty) and size; and then where it lies: a blob and the offset
-there, or ``""`` and the content itself in hex.  The *tree's digest* is that of the lines without the last two,
+there, or ``""`` and the content itself in hex.  The *tree's digest* is that of the lines without the two,
 so the same files out of two archives are one.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from linuxkit_rules.debian.contents import Contents
@@ -49,10 +49,10 @@ class LayerDigests(Stage):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A tree in the store: its own digest, and the blob that lists its entries."""
+    """A tree in the store: its own digest, which tells trees apart, and the blob that lists its entries."""
 
     digest: Digest
-    index: Descriptor
+    index: Descriptor = field(compare=False)
 
     @classmethod
     def from_json(cls, value: Any) -> Kept:
