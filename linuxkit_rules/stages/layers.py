@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.stages.layering import DIRECTORY, layers_of
-from linuxkit_rules.stages.pack import SEGMENT, PackingStage
+from linuxkit_rules.stages.pack import SEGMENT, Packing, PackingStage
 from linuxkit_rules.stages.rootfs import below
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.stages.trees import Kept, read
@@ -57,10 +57,12 @@ class PackLayers(PackingStage):
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Pack each; raise what packing one raises."""
         (image,), (layering,) = inputs["image"], inputs["layering"]
-        how = {item.name: getattr(self, item.name) for item in fields(PackingStage)}
+        how: Packing = {"compression": self.compression, "level": self.level, "release": self.release}
         found: dict[str, Descriptor] = {}
         for layer in layers_of(image, layering, work.store):
-            stage = PackLayer(directory=layer.name, tree=layer.tree.digest, kept=layer.tree, **how)
+            stage = PackLayer(
+                directory=layer.name, tree=layer.tree.digest, kept=layer.tree, form=self.form, **how
+            )
             given = {role: items for role, items in inputs.items() if role not in ("image", "layering")}
             found[layer.name] = work.run(stage, given).output
         value = [[name, segment.to_json()] for name, segment in found.items()]
@@ -71,7 +73,8 @@ class PackLayers(PackingStage):
 class Saving:
     """What sharing layers saves: how many ``layers`` there are, how often they are used by images, and bytes.
 
-    ``packed`` is the sum of their segments, ``unshared`` what it would be if each image had its own.
+    ``packed`` is the sum of their segments.  ``unshared`` is that sum with each layer as often as it is used:
+    the most that it would be if each image had its own, as a package's layer has files for all its users.
     """
 
     layers: int
