@@ -18,7 +18,7 @@ from linuxkit_rules.stages.stage import Engine
 from linuxkit_rules.store.blobs import Store
 from tests.hostile.headers import archive, block
 from tests.images import tar
-from tests.test_layered import flat, image, layered, stack
+from tests.test_layered import flat, image, layered, names, stack
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
@@ -61,7 +61,9 @@ def main(folder: Path) -> None:
         if len(layers) == 1:
             continue
         place = folder / str(number)
-        lower = [lay(layer, place / str(index)) for index, layer in enumerate(layers)]
+        lower = [place / name for name in names(engine, item, layering)[::-1]]
+        for directory, layer in dict(zip(lower, layers, strict=True)).items():
+            lay(layer, directory)
         lay(flat(engine, item), place / "flat")
         (place / "shown").mkdir()
         mount("overlay", "overlay", place / "shown", f"lowerdir={':'.join(map(str, lower))}")
@@ -77,7 +79,7 @@ def mount(kind: str, source: str, target: Path, options: str = "") -> None:
         raise OSError(ctypes.get_errno(), f"cannot mount {kind}: {options}")
 
 
-def lay(tree: Mapping[str, Entry], root: Path) -> Path:
+def lay(tree: Mapping[str, Entry], root: Path) -> None:
     """Write a tree as the kernel unpacks it, but for owners: a namespace has one."""
     for path, entry in tree.items():
         place = root / path
@@ -96,13 +98,12 @@ def lay(tree: Mapping[str, Entry], root: Path) -> Path:
         if entry.kind in (Kind.DIRECTORY, Kind.FILE):
             (root / path).chmod(entry.mode)
         os.utime(root / path, (entry.mtime, entry.mtime), follow_symlinks=False)
-    return root
 
 
 def seen(root: Path) -> dict[str, tuple[object, ...]]:
     """What there is of each path: attributes, content, and the paths that are the same file."""
     found: dict[str, tuple[object, ...]] = {}
-    names: dict[tuple[int, int], set[str]] = {}
+    links: dict[tuple[int, int], set[str]] = {}
     for path in (root, *root.rglob("*")):
         state = path.lstat()
         content = ""
@@ -110,9 +111,9 @@ def seen(root: Path) -> dict[str, tuple[object, ...]]:
             content = str(path.readlink())
         elif path.is_file():
             content = hashlib.sha256(path.read_bytes()).hexdigest()
-            names.setdefault((state.st_dev, state.st_ino), set()).add(str(path.relative_to(root)))
+            links.setdefault((state.st_dev, state.st_ino), set()).add(str(path.relative_to(root)))
         found[str(path.relative_to(root))] = (state.st_mode, int(state.st_mtime), content)
-    same = {name: frozenset(group) for group in names.values() for name in group}
+    same = {name: frozenset(group) for group in links.values() for name in group}
     return {name: (*item, same.get(name)) for name, item in found.items()}
 
 
