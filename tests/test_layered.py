@@ -14,6 +14,7 @@ from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.formats import cpio
 from linuxkit_rules.formats.compression import Compression
 from linuxkit_rules.formats.entry import Entry, Kind
+from linuxkit_rules.oci import layers as oci_layers
 from linuxkit_rules.oci.image import save
 from linuxkit_rules.oci.layout import REF_NAME
 from linuxkit_rules.oci.reference import parse_source
@@ -26,7 +27,7 @@ from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.plan.template import LIBRARY
 from linuxkit_rules.scons.saving import STAGE
 from linuxkit_rules.stages.image import resolve
-from linuxkit_rules.stages.image_layers import MOST_LAYERS
+from linuxkit_rules.stages.image_layers import MOST_LAYERS, ImageLayers
 from linuxkit_rules.stages.layering import Layering, _names, layers_of
 from linuxkit_rules.stages.layers import SharedLayers, saving_of
 from linuxkit_rules.stages.modules import Modules
@@ -161,6 +162,18 @@ def test_layers_are_no_more_than_a_mount_takes(engine: Engine) -> None:
     paths = ":".join(f"/{layer.directory}" for layer in layers_of(item, layering, engine.store))
     longest = "/containers/onshutdown/000-" + "n" * 255 + "/tmp/upper"
     assert len(f"lowerdir={paths},upperdir={longest},workdir={longest}") < 4096
+
+
+def test_no_tree_is_made_that_no_layer_is_made_of(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tree costs as much as the whole image is large."""
+    made: list[int] = []
+    true = oci_layers._tree
+    monkeypatch.setattr(oci_layers, "_tree", lambda root: made.append(1) or true(root))
+    engine.run(ImageLayers(), {"image": (image(engine, BASE, tar(one=b"1"), tar(two=b"2")),)})
+    assert len(made) == 3
+    item = image(engine, *(tar(**{f"file{number}": b"x"}) for number in range(MOST_LAYERS + 50)))
+    engine.run(ImageLayers(), {"image": (item,)})
+    assert len(made) == 3 + MOST_LAYERS
 
 
 def test_names_tell_layers_apart() -> None:
