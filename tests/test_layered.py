@@ -14,6 +14,7 @@ from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.formats import cpio
 from linuxkit_rules.formats.compression import Compression
 from linuxkit_rules.formats.entry import Entry, Kind
+from linuxkit_rules.oci import layers as oci_layers
 from linuxkit_rules.oci.image import save
 from linuxkit_rules.oci.layout import REF_NAME
 from linuxkit_rules.oci.reference import parse_source
@@ -24,10 +25,11 @@ from linuxkit_rules.plan.image import Parts, plan
 from linuxkit_rules.plan.outline import outline
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.plan.template import LIBRARY
+from linuxkit_rules.scons.saving import STAGE
 from linuxkit_rules.stages.image import resolve
-from linuxkit_rules.stages.image_layers import MOST_LAYERS
+from linuxkit_rules.stages.image_layers import MOST_LAYERS, ImageLayers
 from linuxkit_rules.stages.layering import Layering, _names, layers_of
-from linuxkit_rules.stages.layers import saving_of
+from linuxkit_rules.stages.layers import SharedLayers, saving_of
 from linuxkit_rules.stages.modules import Modules
 from linuxkit_rules.stages.pack import FIXED_TIME
 from linuxkit_rules.stages.rootfs import fit_out, image_tree
@@ -40,7 +42,7 @@ from tests.hostile.cases import Case
 from tests.hostile.headers import archive, block
 from tests.hostile.test_images import CASES, NAME, put
 from tests.images import Blobs, tar
-from tests.project import Project
+from tests.project import SCONSTRUCT, Project
 from tests.test_component_image import _make
 from tests.test_overlayfs import inodes, mounted
 from tests.test_segments import archives
@@ -124,11 +126,21 @@ def test_the_same_files_out_of_other_archives_are_the_same_layer(engine: Engine)
     [
         (),
         (BASE, BASE),
+        (BASE, tar(lock=b"x"), tar(**{".wh.lock": b""}), tar(lock=b"x")),
+        (BASE, *[tar(lock=b"x"), tar(**{".wh.lock": b""}), tar(last=b"x"), tar(**{".wh.last": b""})] * 3),
         (BASE, tar(**{".wh.etc": b""}), tar(**{"etc/passwd": b"x"})),
         (BASE, tar(**{"etc/.wh..wh..opq": b"", "etc/hosts": b"mine"}), tar(bin=b"a file")),
         (archive(block(b"lib", b"2", link=b"usr/lib"), block(b"usr/lib", b"5")), tar(**{"lib/x": b"x"})),
     ],
-    ids=["no layer", "a layer twice", "removed and back", "opaque, then a file", "below a link"],
+    ids=[
+        "no layer",
+        "a layer twice",
+        "back",
+        "to and fro",
+        "removed and back",
+        "opaque, then a file",
+        "below a link",
+    ],
 )
 def test_an_overlay_shows_the_flat_tree(engine: Engine, layers: tuple[bytes, ...]) -> None:
     item = image(engine, *layers)
@@ -150,6 +162,18 @@ def test_layers_are_no_more_than_a_mount_takes(engine: Engine) -> None:
     paths = ":".join(f"/{layer.directory}" for layer in layers_of(item, layering, engine.store))
     longest = "/containers/onshutdown/000-" + "n" * 255 + "/tmp/upper"
     assert len(f"lowerdir={paths},upperdir={longest},workdir={longest}") < 4096
+
+
+def test_no_tree_is_made_that_no_layer_is_made_of(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tree costs as much as the whole image is large."""
+    made: list[int] = []
+    true = oci_layers._tree
+    monkeypatch.setattr(oci_layers, "_tree", lambda root: made.append(1) or true(root))
+    engine.run(ImageLayers(), {"image": (image(engine, BASE, tar(one=b"1"), tar(two=b"2")),)})
+    assert len(made) == 3
+    item = image(engine, *(tar(**{f"file{number}": b"x"}) for number in range(MOST_LAYERS + 50)))
+    engine.run(ImageLayers(), {"image": (item,)})
+    assert len(made) == 3 + MOST_LAYERS
 
 
 def test_names_tell_layers_apart() -> None:
@@ -219,20 +243,19 @@ def test_the_initrd_has_each_layer_once_and_says_how_to_mount_them(tmp_path: Pat
     assert (files["bin/sh"], files["one"], files["two"]) == (1, 1, 1)
     texts = {entry.path: entry.content for entry in entries if entry.path.endswith("runtime.json")}
     mounts = {path.split("/")[2]: json.loads(bytes(text))["mounts"] for path, text in texts.items()}  # type: ignore[arg-type]
-    assert [item["type"] for item in mounts["000-once"]] == ["overlay"]
-    (lower,) = mounts["000-once"][0]["options"]
-    assert mounts["one"][-1]["options"] == [
-        lower,
-        "upperdir=/containers/services/one/tmp/upper",
-        "workdir=/containers/services/one/tmp/work",
-    ]
+    lower = mounts["one"][-1]["options"][0]
+    for place in ("onboot/000-once", "services/one"):
+        assert mounts[place.split("/")[1]][-1]["options"] == [
+            lower,
+            f"upperdir=/containers/{place}/tmp/upper",
+            f"workdir=/containers/{place}/tmp/work",
+        ]
     paths = {entry.path: entry.kind for entry in entries}
     layers = lower.removeprefix("lowerdir=/").split(":/")
     assert {paths[layer] for layer in layers} == {Kind.DIRECTORY}
     assert [layer for layer in layers if f"{layer}/one" in paths] == layers[1:2]
-    assert {paths["containers/onboot/000-once/rootfs"], paths["containers/services/one/tmp"]} == {
-        Kind.DIRECTORY
-    }
+    points = [f"containers/{place}" for place in ("onboot/000-once/rootfs", "onboot/000-once/tmp")]
+    assert [paths[point] for point in points] == [Kind.DIRECTORY] * 2
     assert not any(path.startswith("containers/services/one/lower") for path in paths)
 
 
@@ -284,6 +307,17 @@ def test_what_has_rotted_is_made_again(tmp_path: Path, engine: Engine) -> None:
     assert again == before
 
 
+def test_files_that_no_container_sees_are_told(tmp_path: Path) -> None:
+    yml = write(tmp_path)
+    lower, beside = "containers/services/one/lower/a", "containers/services/one/a"
+    with yml.open("a") as file:
+        file.write(f"files: [{{path: /{lower}, contents: a}}, {{path: {beside}, contents: a}}]\n")
+    (warning,) = planned(yml).warnings
+    assert warning.startswith("two.yml:9:")
+    assert f"'/{lower}'" in warning
+    assert planned(yml, layered=False).warnings == ()
+
+
 def test_an_overlay_needs_its_module(tmp_path: Path) -> None:
     service = 'services: [{name: redis, image: "@pkg:redis"}]'
     (tmp_path / "f.yml").write_text(f'kernel: {{image: "@pkg:./kernel"}}\n{service}\n')
@@ -301,16 +335,16 @@ def test_an_overlay_needs_its_module(tmp_path: Path) -> None:
 
 def test_explain_tells_of_the_overlay(tmp_path: Path, engine: Engine) -> None:
     rows = explanation("two:runtime.mounts", planned(write(tmp_path)), engine)
-    assert [row.field for row in rows] == ["runtime.mounts[0]"]
-    assert "lowerdir=/containers/layers/" in rows[0].value
-    assert rows[0].origin.startswith("default; derived from two.yml:8:")
+    assert [row.field for row in rows] == [f"runtime.mounts[{number}]" for number in range(3)]
+    assert "lowerdir=/containers/layers/" in rows[2].value
+    assert rows[2].origin.startswith("default; derived from two.yml:8:")
 
 
 def test_scons_reports_the_saving_when_it_has_built(tmp_path: Path) -> None:
     project = Project.make(tmp_path)
     project.edit('"kernel+initrd"]', '"kernel+initrd"], layered=True', "SConstruct")
     said = "tiny: 2 layers, used 2 times: "
-    assert re.search(rf"^{said}(.+) packed in place of \1$", project.scons(), re.MULTILINE)
+    assert re.search(rf"^{said}(.+) packed in place of at most \1$", project.scons(), re.MULTILINE)
     (line,) = [line for line in (tmp_path / "trace").read_text().splitlines() if '"saving"' in line]
     value = json.loads(line)
     assert (value["how"], value["label"], value["layers"], value["uses"]) == ("saving", "tiny", 2, 2)
@@ -319,8 +353,28 @@ def test_scons_reports_the_saving_when_it_has_built(tmp_path: Path) -> None:
     project.edit("hello", "hi")
     assert said in project.scons()
     assert project.ran() == ["files", "join"]
-    project.edit("layered=True", "layered=False", "SConstruct")
-    assert "layers" not in project.scons()
+    for off in ("False", "'0'"):
+        project.edit("layered=True", f"layered={off}", "SConstruct")
+        assert "layers" not in project.scons()
+        project.edit(f"layered={off}", "layered=True", "SConstruct")
+
+
+def test_the_saving_is_told_of_what_was_made(tmp_path: Path) -> None:
+    """Not of files that have no shared layers, nor of images that another one's work did not touch."""
+    sconstruct = SCONSTRUCT.replace('["kernel+initrd"]', '["kernel+initrd", "tar"], layered=True')
+    other = 'env.LinuxKitImage("out/other", "other.yml", formats="kernel+initrd", layered=True)\n'
+    project = Project.make(tmp_path, sconstruct + other)
+    (tmp_path / "other.yml").write_text((tmp_path / "tiny.yml").read_text().replace("hello", "bye"))
+    assert "used" not in project.scons("out/tiny.tar")
+    said = project.scons("out/other-initrd.img")
+    assert "other: 2 layers, used 2 times" in said
+    assert "tiny: 2 layers" not in said
+    assert project.scons().count("tiny: 2 layers, used 2 times") == 1
+    project.edit("bye", "hi", "other.yml")
+    said = project.scons()
+    assert "other: 2 layers" in said
+    assert "tiny: 2 layers" not in said
+    assert SharedLayers.name == STAGE
 
 
 BUILD = """\
@@ -374,6 +428,15 @@ def test_components_share_their_packages(mirror: Archive, tmp_path: Path) -> Non
     alone = layered(engine, made[0], components=True)
     assert len(names(engine, made[0], alone)) == len(first)
     assert not any(entry.kind is Kind.CHAR for entry in stack(engine, made[0], alone)[0].values())
+
+
+def test_a_package_is_not_twice_in_an_overlay(engine: Engine) -> None:
+    """Two may hold the same, such as nothing but directories."""
+    directory = archive(block(b"usr/", b"5"))
+    item = image(engine, directory, directory, tar(mine=b""), origins=("p=1", "q=1", "build.yml"))
+    layering = layered(engine, item, components=True)
+    assert len(names(engine, item, layering)) == 2
+    assert inodes(shown(engine, item, layering)) == inodes(flat(engine, item))
 
 
 def test_packages_of_one_name_that_differ_stay_apart(engine: Engine) -> None:

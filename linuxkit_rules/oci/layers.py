@@ -58,11 +58,19 @@ def flatten(
 
 
 def states(
-    layers: Iterable[Iterable[Entry]], names: Sequence[str] = (), limits: Limits = DEFAULT_LIMITS
+    layers: Sequence[Iterable[Entry]],
+    names: Sequence[str] = (),
+    limits: Limits = DEFAULT_LIMITS,
+    most: int | None = None,
 ) -> Iterator[dict[str, Entry]]:
-    """Give the root file system after each of ``layers``, as ``flatten`` gives the last of them."""
+    """Give the root file system after each of ``layers``, or the first ``most`` of them, and after the last.
+
+    Each is as ``flatten`` gives it, and takes time and memory as the whole root file system does.
+    """
     root = _Node(_UNLISTED)
-    return (_tree(root) for _ in _laid(root, layers, names, limits))
+    for number, _ in enumerate(_laid(root, layers, names, limits), 1):
+        if most is None or number <= most or number == len(layers):
+            yield _tree(root)
 
 
 def _laid(

@@ -8,12 +8,14 @@ A *layer* here is such a tree that may hold whiteouts: character devices 0:0.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 from linuxkit_rules.formats.entry import Entry, Kind, tree_order
 from linuxkit_rules.oci.layers import remove
 
 Tree = Mapping[str, Entry]
+K = TypeVar("K")
 
 
 def whiteout(path: str) -> Entry:
@@ -59,6 +61,41 @@ def difference(lower: Tree, upper: Tree) -> dict[str, Entry]:
     hidden = [path for path in lower if path not in upper and _is_directory(upper, _parent(path))]
     wanted = {*changed, *_above((*changed, *hidden))}
     return _sorted({path: upper[path] for path in wanted} | {path: whiteout(path) for path in hidden})
+
+
+def stacked(states: Iterable[Tree], keep: Callable[[Tree], K]) -> list[K]:
+    """Give layers, the lowest first, an overlay of which shows the last of ``states``: what ``keep`` gives.
+
+    A layer is what makes one state of that before it.  No two are equal as kept: the kernel refuses an
+    overlay that has one twice (fs/overlayfs/super.c: ELOOP).  One that would come again is made one with
+    those below it, until it differs or nothing is left of it.
+    """
+    layers: dict[K, dict[str, Entry]] = {}
+    below: Tree = {}
+    for now in states:
+        layer = difference(below, now)
+        while layer and (kept := keep(layer)) in layers:
+            layers.popitem()
+            layer = difference(view(layers.values()), now)
+        if layer:
+            layers[kept] = layer
+        below = now
+    return list(layers)
+
+
+def topped(layers: Iterable[Tree], final: Tree, keep: Callable[[Tree], K]) -> list[K]:
+    """Give ``layers``, the lowest first, and one over them with which an overlay shows ``final``.
+
+    They are given as ``keep`` keeps them, and each one once, as in ``stacked``.
+    """
+    below: dict[K, Tree] = {}
+    for layer in layers:
+        below.setdefault(keep(layer), layer)
+    while top := difference(view(below.values()), final):
+        if (kept := keep(top)) not in below:
+            return [*below, kept]
+        del below[kept]
+    return list(below)
 
 
 def united(first: Tree, second: Tree) -> dict[str, Entry] | None:

@@ -76,16 +76,16 @@ def runtime_json(runtime: Runtime, rootfs: Sequence[Mount]) -> Json:
 def rootfs_mounts(directory: str, roots: Sequence[str], readonly: bool) -> tuple[Mount, ...]:
     """Give the mounts that turn ``roots``, the topmost first, into ``<directory>/rootfs``.
 
-    That is a bind of the only one, or an overlay of them, with a layer in memory unless it is ``readonly``.
-    All paths are relative to the root of the system.
+    That is an overlay of them with a layer in memory, or a bind of the only one where it is ``readonly``.
+    An overlay of several has such a layer even then: the container's runtime makes the mount points that the
+    image has not, and only afterwards the root read-only, as config.json says.  All paths are relative to
+    the root of the system.
     """
     base = f"/{directory}"
     target = f"{base}/rootfs"
     lower = f"lowerdir={':'.join(f'/{root}' for root in roots)}"
-    if readonly and len(roots) == 1:  # an overlay needs two directories
+    if readonly and len(roots) == 1:
         return (Mount(target, source=f"/{roots[0]}", options=("bind",)),)
-    if readonly:
-        return (Mount(target, "overlay", "overlay", (lower,)),)
     memory = posixpath.join(base, "tmp")
     layers = (lower, f"upperdir={memory}/upper", f"workdir={memory}/work")
     return (

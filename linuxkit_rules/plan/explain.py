@@ -39,8 +39,7 @@ def explanation(key: str, parts: Parts, engine: Engine) -> list[Row]:
     """Explain the container (and field) ``key`` of a planned image, in the order of its documents.
 
     Brings the container's image into the store (all, where containers share layers), and makes nothing else.
-    Raises UsageError for a key that
-    names nothing, and what bringing an image raises.
+    Raises UsageError for a key that names nothing, and what bringing an image raises.
     """
     kind, index, item, field = find(parts.spec, key)
     bundle = next(step for step in _bundles(parts.segments) if _place(step) == (kind, index))

@@ -17,7 +17,7 @@ from linuxkit_rules.formats.compression import Compression
 from linuxkit_rules.oci.pins import ImageLock, load_pins
 from linuxkit_rules.oci.reference import Reference, parse_source
 from linuxkit_rules.plan.graph import Input, LocalFile, Step, inputs
-from linuxkit_rules.plan.layered import MODULES, Planned, layered
+from linuxkit_rules.plan.layered import MODULES, Planned, hidden, layered
 from linuxkit_rules.plan.memo import Evidence
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.plan.sources import Sources
@@ -160,8 +160,14 @@ class _Planner:
             initrd=Step("initrd", Join(), tuple(Input("segment", item) for item in before + packed)),
             tool=self._sources.tool,
             spec=self._spec,
-            warnings=self._warnings + (self._policies.warnings() if self._policies else ()),
+            warnings=tuple(self._all_warnings()),
         )
+
+    def _all_warnings(self) -> Iterator[str]:
+        """Give what the user is to be told at each build."""
+        yield from self._warnings
+        yield from self._policies.warnings() if self._policies else ()
+        yield from hidden(self._spec.files) if self._settings.layered else ()
 
     def _policies_of(self, trust: Trust) -> Policies | None:
         """Give what ``trust`` and the site's policy ask for, or note what is wrong there."""

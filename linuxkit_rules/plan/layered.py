@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from linuxkit_rules.errors import one_line
 from linuxkit_rules.plan.graph import Input, Step, inputs
+from linuxkit_rules.spec.linuxkit import File, normal
 from linuxkit_rules.stages.bundle import Bundle
 from linuxkit_rules.stages.layering import Layering
 from linuxkit_rules.stages.layers import PackLayers, SharedLayers
@@ -14,6 +17,9 @@ from linuxkit_rules.stages.segment import Segment
 
 MODULES = ("overlay",)
 """Kernel modules that such containers need, if there are any."""
+
+
+_ROOTS = re.compile(r"containers/(onboot|onshutdown|services)/[^/]+/(lower|rootfs)(/|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,14 @@ class Planned:
     def name(self) -> str:
         """What names of steps begin with: ``services/redis``."""
         return self.bundle.place.directory.removeprefix("containers/")
+
+
+def hidden(files: Iterable[File]) -> Iterator[str]:
+    """Give a warning for each of ``files`` that lies where the flat layout has a root file system."""
+    for file in files:
+        if _ROOTS.match(normal(file.path)):
+            what = f"no container sees {one_line(repr(file.path))} in layered mode"
+            yield f"{file.where}: files: {what}, as root file systems are overlays of containers/layers"
 
 
 def layered(

@@ -23,7 +23,6 @@ from linuxkit_rules.digest import Descriptor, canonical_json
 from linuxkit_rules.errors import FormatError, UsageError
 from linuxkit_rules.scons.actions import Deliver, Discard, Job, Node, Origin, Part, RunStage, decode
 from linuxkit_rules.scons.delivered import Delivered, noted, stored
-from linuxkit_rules.scons.saving import STAGE, tell_at_the_end
 from linuxkit_rules.scons.settings import Site
 from linuxkit_rules.store.memory import Result
 
@@ -119,13 +118,6 @@ class Declarations:
         if results is None or noted(note) not in (None, str(results[part].output.digest)):
             node.set_always_build()
         return node
-
-    def saving(self, draft: Draft, name: str) -> None:
-        """Have it told at the end what sharing layers saves the image ``name``, where it does."""
-        for number, task in enumerate(draft.outline.tasks):
-            if task.stage.partition("/")[0] == STAGE:
-                part = draft.members(number).index(number)
-                tell_at_the_end(name, self._target(draft, number), part, self._site)
 
     def together(self, draft: Draft, outputs: Mapping[Node, int]) -> None:
         """Have none of ``outputs`` (nodes to tasks) replaced before all of them can be."""

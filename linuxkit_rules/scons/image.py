@@ -16,7 +16,7 @@ from linuxkit_rules.scons.actions import Generate, Node, deliver
 from linuxkit_rules.scons.declare import STATE, Draft, declarations, note_of
 from linuxkit_rules.scons.delivered import is_delivered, is_recorded
 from linuxkit_rules.scons.formats import Formats
-from linuxkit_rules.scons.saving import tell
+from linuxkit_rules.scons.saving import tell, tell_at_the_end
 from linuxkit_rules.scons.settings import choices_of, settings_of, site_of
 from linuxkit_rules.scons.yamls import Yaml, yaml_of
 
@@ -50,8 +50,9 @@ class Image:
         if any(source.has_builder() for source in self._sources):
             return [node for name in self._formats for node in self._generate(name)]
         draft = self._draft()
-        self._declared.saving(draft, self._name)
-        return [node for name in self._targets for node in self._outputs(draft, name)]
+        nodes = [node for name in self._targets for node in self._outputs(draft, name)]
+        tell_at_the_end(self._name, draft, nodes, self._site)
+        return nodes
 
     def _outputs(self, draft: Draft, name: str) -> list[Node]:
         """Declare the files of one format: all are replaced, or none; what the image has not is removed."""

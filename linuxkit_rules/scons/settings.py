@@ -194,7 +194,7 @@ class Site:
         from linuxkit_rules.scons.progress import shown
 
         if self._display is not None and SCons.Action.print_actions:
-            sizes = f"{shown(saving.packed)} packed in place of {shown(saving.unshared)}"
+            sizes = f"{shown(saving.packed)} packed in place of at most {shown(saving.unshared)}"
             self._display.line(f"{name}: {saving.layers} layers, used {saving.uses} times: {sizes}")
         if self._trace is not None:
             what = {"how": "saving", "stage": stage, "label": name, "depth": 0}

@@ -44,7 +44,7 @@ def linuxkit_image(
     target: Any,
     source: Any,
     formats: str | Sequence[str] = (),
-    layered: bool | None = None,
+    layered: bool | str | None = None,
     **overrides: Any,
 ) -> list[Node]:
     """Declare an image; give the nodes of its files.
@@ -55,7 +55,7 @@ def linuxkit_image(
     user's fault ends SCons with status 2.
     """
     if layered is not None:
-        overrides["LINUXKIT_LAYERED"] = "1" if layered else "0"
+        overrides["LINUXKIT_LAYERED"] = str(layered)
     try:
         return declare(env.Override(overrides) if overrides else env, target, source, formats)
     except LinuxKitError as error:

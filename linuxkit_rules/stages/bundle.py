@@ -66,7 +66,7 @@ class Bundle(Stage):
     """
 
     name: ClassVar[str] = "bundle"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     place: Place
     config: ImageConfig = field(default_factory=ImageConfig)
     first: Place | None = None
@@ -87,7 +87,7 @@ class Bundle(Stage):
         directory = self.place.directory
         own = not self.first and not layers
         points = [] if own else ["rootfs"]
-        if not overlay(label, self.config).readonly:
+        if len(layers) > 1 or not overlay(label, self.config).readonly:
             points = ["tmp", "rootfs"]
         value = {
             "directories": [

@@ -2,7 +2,7 @@
 
 The output is a JSON document: ``layers``, the lowest first, each a tree (``trees``) with whiteouts as
 overlayfs has them and the layer's ``origin``; and ``final``, the tree that an overlay of them is yet to be
-made to show, or null where it does already.
+made to show, or null where it does already.  It refers to the trees, and to the archives that they name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from linuxkit_rules.formats.entry import Entry, Kind
 from linuxkit_rules.formats.limits import Limits
 from linuxkit_rules.oci.image import load as load_image
 from linuxkit_rules.oci.layers import flatten, states
-from linuxkit_rules.oci.overlayfs import difference, is_whiteout
+from linuxkit_rules.oci.overlayfs import is_whiteout, stacked
 from linuxkit_rules.stages.component import OWN_LAYERS
 from linuxkit_rules.stages.pack import FIXED_TIME
 from linuxkit_rules.stages.rootfs import fit_out, image_layers
@@ -66,7 +66,7 @@ class ImageLayers(Stage):
     """
 
     name: ClassVar[str] = "image-layers"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     packages: bool = False
     image: str = field(default="", compare=False)
 
@@ -79,20 +79,22 @@ class ImageLayers(Stage):
         (image,) = inputs["image"]
         trees = Trees(work.store)
         with within(self.image or f"image {image.digest}"):
-            names, indexes = image_layers(image, work)
-            for index in indexes:
-                trees.learn(index, work)
-            layers = _Layers([load_index(work.store, index) for index in indexes], names, work.limits)
+            names, unpacked = image_layers(image, work)
+            for item in unpacked:
+                trees.learn(item.output, work)
+            members = [load_index(work.store, item.output) for item in unpacked]
+            layers = _Layers(members, names, work.limits)
             found = self._found(layers, _origins(image, work.store) if self.packages else (), trees)
         kept = [tree for _, tree in found.layers] + ([found.final] if found.final else [])
-        refers = dict.fromkeys((*(tree.index for tree in kept), *trees.blobs))
+        archives = (blob for item in unpacked for blob in item.refers)
+        refers = dict.fromkeys((*(tree.index for tree in kept), *archives))
         return Result(work.store.put(canonical_json(found.to_json())), tuple(refers))
 
     def _found(self, layers: _Layers, origins: Sequence[str], trees: Trees) -> ImageTrees:
         if layers.has_whiteouts():
             return ImageTrees((("", trees.put(layers.final())),), None)
         if not self.packages:
-            return ImageTrees(tuple(("", trees.put(layer)) for layer in layers.stack()), None)
+            return ImageTrees(tuple(("", layer) for layer in stacked(layers.states(), trees.put)), None)
         packages = [item for item in zip(origins, layers.members, strict=True) if item[0] not in OWN_LAYERS]
         shared = [(origin, trees.put(_held(flatten([layer])))) for origin, layer in packages]
         return ImageTrees(tuple(shared[: MOST_LAYERS - 1]), trees.put(layers.final()))
@@ -114,18 +116,14 @@ class _Layers:
         """Give the tree that a container is to see."""
         return _fitted(flatten(self.members, self.names, self.limits))
 
-    def stack(self) -> Iterator[dict[str, Entry]]:
-        """Give what each layer changes, and then what fitting out the image does."""
-        below: Mapping[str, Entry] = {}
+    def states(self) -> Iterator[dict[str, Entry]]:
+        """Give the tree after each layer, at most ``MOST_LAYERS``; the last as a container is to see it."""
         tree: dict[str, Entry] = {}
-        for number, tree in enumerate(states(self.members, self.names, self.limits), 1):
-            if number < MOST_LAYERS:
-                now = _held(tree)
-                if layer := difference(below, now):
-                    yield layer
-                below = now
-        if layer := difference(below, _fitted(tree)):
-            yield layer
+        most = MOST_LAYERS - 1
+        for number, tree in enumerate(states(self.members, self.names, self.limits, most), 1):
+            if number <= most:
+                yield _held(tree)
+        yield _fitted(tree)
 
 
 def _origins(image: Descriptor, store: Store) -> list[str]:

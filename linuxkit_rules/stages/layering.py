@@ -2,6 +2,8 @@
 
 The output is a JSON document: ``layers``, each once, with its ``name`` (a directory of ``containers/layers``)
 and tree; and ``images``, by the digest of the image's manifest the names of its layers, the lowest first.
+It refers to the trees and to the archives in which their files lie: segments are packed of them at any time,
+when the stages that made them are asked no more.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any, ClassVar
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.formats.entry import Entry
-from linuxkit_rules.oci.overlayfs import difference, united, view
+from linuxkit_rules.oci.overlayfs import topped, united
 from linuxkit_rules.stages.image_layers import ImageLayers, ImageTrees
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.stages.trees import Kept, Trees
@@ -55,7 +57,7 @@ class Layering(Stage):
     """
 
     name: ClassVar[str] = "layering"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     components: tuple[bool, ...]
     images: tuple[str, ...] = field(default=(), compare=False)
 
@@ -64,16 +66,18 @@ class Layering(Stage):
         trees = Trees(work.store)
         images = inputs["image"]
         names = self.images or ("",) * len(images)
-        found = [
-            ImageTrees.load(work.store, work.run(ImageLayers(packages, name), {"image": (image,)}).output)
+        taken = [
+            work.run(ImageLayers(packages, name), {"image": (image,)})
             for image, packages, name in zip(images, self.components, names, strict=True)
         ]
+        found = [ImageTrees.load(work.store, result.output) for result in taken]
         stacks = {
             str(image.digest): stack for image, stack in zip(images, _shared(found, trees), strict=True)
         }
         # The same files may lie in several archives: one of them will do.
         once = {tree.digest: tree for stack in stacks.values() for tree in stack}
-        refers = dict.fromkeys((*(tree.index for tree in once.values()), *trees.blobs))
+        known = (blob for result in taken for blob in result.refers)
+        refers = dict.fromkeys((*(tree.index for tree in once.values()), *known))
         return Result(work.store.put(canonical_json(_document(stacks, once))), tuple(refers))
 
 
@@ -108,10 +112,8 @@ def _stack(image: ImageTrees, packages: _Packages, trees: Trees) -> Iterator[Kep
     if not image.final:
         yield from (tree for _, tree in image.layers)
         return
-    lower = [packages.find(origin, trees.get(tree)) for origin, tree in image.layers]
-    yield from map(trees.put, lower)
-    if top := difference(view(lower), trees.get(image.final)):
-        yield trees.put(top)
+    lower = (packages.find(origin, trees.get(tree)) for origin, tree in image.layers)
+    yield from topped(lower, trees.get(image.final), trees.put)
 
 
 class _Packages:

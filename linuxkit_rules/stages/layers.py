@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.stages.layering import DIRECTORY, layers_of
-from linuxkit_rules.stages.pack import SEGMENT, PackingStage
+from linuxkit_rules.stages.pack import SEGMENT, Packing, PackingStage
 from linuxkit_rules.stages.rootfs import below
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.stages.trees import Kept, read
@@ -65,10 +65,12 @@ class PackLayers(PackingStage):
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """Pack each; raise what packing one raises."""
         (image,), (layering,) = inputs["image"], inputs["layering"]
-        how = {item.name: getattr(self, item.name) for item in fields(PackingStage)}
+        how: Packing = {"compression": self.compression, "level": self.level, "release": self.release}
         found: dict[str, Descriptor] = {}
         for layer in layers_of(image, layering, work.store):
-            stage = PackLayer(directory=layer.name, tree=layer.tree.digest, kept=layer.tree, **how)
+            stage = PackLayer(
+                directory=layer.name, tree=layer.tree.digest, kept=layer.tree, form=self.form, **how
+            )
             given = {role: items for role, items in inputs.items() if role not in ("image", "layering")}
             found[layer.name] = work.run(stage, given).output
         value = [[name, segment.to_json()] for name, segment in found.items()]
@@ -79,7 +81,8 @@ class PackLayers(PackingStage):
 class Saving:
     """What sharing layers saves: how many ``layers`` there are, how often they are used by images, and bytes.
 
-    ``packed`` is the sum of their segments, ``unshared`` what it would be if each image had its own.
+    ``packed`` is the sum of their segments.  ``unshared`` is that sum with each layer as often as it is used:
+    the most that it would be if each image had its own, as a package's layer has files for all its users.
     """
 
     layers: int
@@ -97,6 +100,10 @@ class SharedLayers(Stage):
 
     name: ClassVar[str] = "shared-layers"
     version: ClassVar[int] = 1
+
+    def is_shared(self) -> bool:
+        """No: it is as soon made as asked for, and what it saves is told of builds by a remote cache too."""
+        return False
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """List the segments; raise StoreError where one is missing."""
@@ -117,9 +124,12 @@ class SharedLayers(Stage):
 
 
 def saving_of(refers: Sequence[Descriptor], store: Store) -> Saving | None:
-    """Give the saving among what a result refers to; None where there is none."""
+    """Give the saving among what a result refers to; None where there is none here.
+
+    A promised one is not fetched: it is asked for when Python ends, and starts no threads any more.
+    """
     found = next((item for item in refers if item.media_type == SAVING), None)
-    return Saving(**json.loads(store.read(found.digest))) if found else None
+    return Saving(**json.loads(store.read(found.digest))) if found and store.has(found) else None
 
 
 def _to_json(saving: Saving) -> dict[str, Any]:

@@ -64,15 +64,15 @@ def image_tree(image: Descriptor, work: Engine, name: str = "") -> dict[str, Ent
     ``name`` stands for the image in messages, which say the layer and the entry too.
     """
     with within(name or f"image {image.digest}"):
-        names, indexes = image_layers(image, work)
-        return flatten((load_index(work.store, index) for index in indexes), names, work.limits)
+        names, layers = image_layers(image, work)
+        return flatten((load_index(work.store, layer.output) for layer in layers), names, work.limits)
 
 
-def image_layers(image: Descriptor, work: Engine) -> tuple[list[str], list[Descriptor]]:
-    """Give what messages call an image's layers, the lowest first, and the index of each."""
+def image_layers(image: Descriptor, work: Engine) -> tuple[list[str], list[Result]]:
+    """Give what messages call an image's layers, the lowest first, and what ``unpack`` gave of each."""
     layers = load_image(work.store, image).layers
-    indexes = [work.run(Unpack(), {"layer": (layer,)}).output for layer in layers]
-    return [f"layer {layer.digest}" for layer in layers], indexes
+    results = [work.run(Unpack(), {"layer": (layer,)}) for layer in layers]
+    return [f"layer {layer.digest}" for layer in layers], results
 
 
 def fit_out(tree: Mapping[str, Entry], *, resolv_link: bool) -> dict[str, Entry]:

@@ -1,8 +1,9 @@
 """File trees in the store, named by what they hold; and the stage ``layer-digests``, which names need.
 
 A tree is lines of JSON, one for each entry: path, typeflag, mode, uid, gid, mtime, link, major, minor, the
-content's sha256 in hex (``""`` where it is empty) and size; and then the blob and the offset where it lies.
-The *tree's digest* is that of the lines without the last two, so the same files out of two archives are one.
+content's sha256 in hex (``""`` where it is empty) and size; and then where it lies: a blob and the offset
+there, or ``""`` and the content itself in hex.  The *tree's digest* is that of the lines without the two,
+so the same files out of two archives are one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from linuxkit_rules.debian.contents import Contents
@@ -22,7 +23,7 @@ from linuxkit_rules.stages.unpack import load
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
 
-TREE = "application/vnd.linuxkit-rules.tree.v1"
+TREE = "application/vnd.linuxkit-rules.tree.v2"
 _KINDS = {kind.value: kind for kind in Kind}
 
 
@@ -48,10 +49,10 @@ class LayerDigests(Stage):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A tree in the store: its own digest, and the blob that lists its entries."""
+    """A tree in the store: its own digest, which tells trees apart, and the blob that lists its entries."""
 
     digest: Digest
-    index: Descriptor
+    index: Descriptor = field(compare=False)
 
     @classmethod
     def from_json(cls, value: Any) -> Kept:
@@ -64,36 +65,32 @@ class Kept:
 
 
 class Trees:
-    """Writes and reads trees; entries that it gives are equal where path, attributes and content are.
-
-    ``blobs`` are those that it has stored for contents that lay in no blob.
-    """
+    """Writes and reads trees; entries that it gives are equal where path, attributes and content are."""
 
     def __init__(self, store: Store) -> None:
-        self.blobs: list[Descriptor] = []
         self._store = store
         self._digests: dict[Slice, str] = {}
-        self._slices: dict[str, Slice] = {}
+        self._contents: dict[str, bytes | Slice] = {}
 
     def learn(self, index: Descriptor, work: Engine) -> None:
-        """Come to know the contents of the layer that ``index`` lists."""
+        """Come to know the contents of the layer that ``index`` lists, which all lie in its archive."""
         known = work.run(LayerDigests(), {"layer-index": (index,)}).output
         blobs = {item.content.digest for item in load(self._store, index) if isinstance(item.content, Slice)}
-        for blob in blobs:
-            for offset, size, found in map(json.loads, self._store.read(known.digest).splitlines()):
-                self._digests[Slice(blob, offset, size)] = found
+        if not blobs:
+            return
+        (blob,) = blobs
+        for offset, size, found in map(json.loads, self._store.read(known.digest).splitlines()):
+            self._digests[Slice(blob, offset, size)] = found
 
     def put(self, tree: Mapping[str, Entry]) -> Kept:
         """Store a tree of entries without extended attributes, whose contents are known, in its order."""
         total = hashlib.sha256()
         with self._store.writer() as writer:
             for entry in tree.values():
-                content = self._placed(entry.content)
                 row = [entry.path, entry.kind.value, entry.mode, entry.uid, entry.gid, entry.mtime]
-                row += [entry.link, entry.major, entry.minor, *self._named(content)]
+                row += [entry.link, entry.major, entry.minor, *self._named(entry.content)]
                 total.update(canonical_json(row) + b"\n")
-                place = [content.digest.hex, content.offset] if isinstance(content, Slice) else ["", 0]
-                writer.write(canonical_json(row + place) + b"\n")
+                writer.write(canonical_json([*row, *_place(entry.content)]) + b"\n")
             return Kept(Digest(total.hexdigest()), writer.commit(TREE))
 
     def get(self, tree: Kept) -> dict[str, Entry]:
@@ -104,28 +101,24 @@ class Trees:
         for entry, found in read(self._store, tree):
             if isinstance(entry.content, Slice):
                 self._digests[entry.content] = found
-                yield entry, self._slices.setdefault(found, entry.content)
-            else:
-                yield entry, b""
-
-    def _placed(self, content: bytes | Slice) -> bytes | Slice:
-        """Give a content as a part of a blob, unless it is empty."""
-        if isinstance(content, Slice) or not content:
-            return content
-        blob = self._store.put(content)
-        self.blobs.append(blob)
-        part = Slice(blob.digest, 0, blob.size)
-        self._digests[part] = blob.digest.hex
-        return part
+            yield entry, self._contents.setdefault(found, entry.content)
 
     def _named(self, content: bytes | Slice) -> tuple[str, int]:
-        return (self._digests[content], content.size) if isinstance(content, Slice) else ("", 0)
+        """Give a content's sha256 and size."""
+        if isinstance(content, Slice):
+            return self._digests[content], content.size
+        return hashlib.sha256(content).hexdigest() if content else "", len(content)
+
+
+def _place(content: bytes | Slice) -> tuple[str, int | str]:
+    """Give where a content lies; LinuxKit's own small files lie in no blob, which could be lost alone."""
+    return (content.digest.hex, content.offset) if isinstance(content, Slice) else ("", content.hex())
 
 
 def read(store: Store, tree: Kept) -> Iterator[tuple[Entry, str]]:
     """Give a tree's entries, each with its content's sha256 in hex; raise DamagedError where it is gone."""
     with store.open(tree.index.digest) as file:
         for row in map(json.loads, file):
-            path, kind, mode, uid, gid, mtime, link, major, minor, found, size, blob, offset = row
-            content = Slice(Digest(blob), offset, size) if blob else b""
+            path, kind, mode, uid, gid, mtime, link, major, minor, found, size, blob, place = row
+            content = Slice(Digest(blob), place, size) if blob else bytes.fromhex(place)
             yield Entry(path, _KINDS[kind], mode, uid, gid, mtime, link, major, minor, (), content), found

@@ -37,6 +37,12 @@ onboot:
     binds: ["/containers:/containers:ro"]
     capabilities: [all]
     command: [/bin/busybox, sh, -c, SCRIPT]
+  - name: points
+    image: "@pkg:dhcpcd"
+    readonly: true
+    binds: ["/etc:/not/there:ro"]
+    runtime: {mkdir: [made]}
+    command: [/bin/busybox, sh, -c, POINTS]
 services:
   - {name: redis, image: "@pkg:redis"}
   - {name: nginx, image: "@pkg:nginx"}
@@ -54,6 +60,8 @@ for name in redis nginx rngd; do
     /bin/busybox find . -type f -exec /bin/busybox sha256sum {} + | /bin/busybox sed "s/^/$name /"
 done
 """
+# A read-only container has what its image lacks: a mount point, and a directory that runtime.json asks for.
+POINTS = "/bin/busybox test -e /not/there/inittab -a -d /made && ! /bin/busybox touch /new && echo all there"
 _KINDS = {tarfile.REGTYPE: "file", tarfile.DIRTYPE: "directory", tarfile.SYMTYPE: "symbolic link"}
 
 
@@ -78,7 +86,8 @@ def said(tar: Path, name: str) -> Iterator[str]:
 
 
 def test_three_services_share_their_packages(qemu: Qemu, tmp_path: Path, count: Callable[..., None]) -> None:
-    (tmp_path / "three.yml").write_text(YML.replace("SCRIPT", json.dumps(SCRIPT)))
+    text = YML.replace("SCRIPT", json.dumps(SCRIPT)).replace("POINTS", json.dumps(POINTS))
+    (tmp_path / "three.yml").write_text(text)
     line = [sys.executable, "-m", "linuxkit_rules", "build", "--arch=amd64", "--layered"]
     result = subprocess.run(
         [*line, "--format=kernel+initrd,tar", "three.yml"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
@@ -88,6 +97,7 @@ def test_three_services_share_their_packages(qemu: Qemu, tmp_path: Path, count: 
     steps = (*REDIS_ANSWERS, Exchange(HTTP, b"GET / HTTP/1.0\r\n\r\n", rb"^HTTP/1\.[01] 200 OK\r\n"))
     console = boot(Machine(medium, ports=(Port(0, REDIS), Port(0, HTTP))), qemu, BootTest(steps)).console
     (tmp_path / "console").write_text(console)
+    assert re.search(r"^002-points: all there\s*$", console, re.MULTILINE)
     for name in ("redis", "nginx", "rngd"):
         shown = re.findall(rf"^001-looks: ({name} .*?)\s*$", console, re.MULTILINE)
         seen = {re.sub(r" \d+ (\d+) directory$", r" \1", item) for item in shown if f"{name} . " not in item}
