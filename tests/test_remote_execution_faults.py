@@ -1,9 +1,10 @@
 """What can go wrong with a remote executor: nothing of it makes a build fail or the image another."""
 
+import contextlib
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tests.executing import client, counted, outputs, project, settings
 from tests.images import tar
 from tests.servers.buildgrid import PROPERTY, BuildGrid, Database, Worker, buildgrid, worker
 from tests.servers.grpc_proxy import grpc_proxy
-from tests.servers.processes import free_port
+from tests.servers.processes import PATIENCE, end, free_port
 from tests.servers.sockets import answering
 
 
@@ -122,10 +123,21 @@ exec $MOBY "$@"
 """
 
 
-def when_waiting(folder: Path, command: str) -> "subprocess.Popen[bytes]":
-    """Run a command of the shell once a worker that is WAITING waits."""
+@contextlib.contextmanager
+def holding(folder: Path, command: str = "true") -> Iterator["subprocess.Popen[bytes]"]:
+    """Have workers that are WAITING wait until the block ends, by whatever.
+
+    A command of the shell is run once one of them waits.
+    """
+    hold = folder / "hold"
+    hold.touch()
     script = f"until [ -e waits ]; do sleep 0.05; done; {command}"
-    return subprocess.Popen(["/bin/sh", "-c", script], cwd=folder)
+    process = subprocess.Popen(["/bin/sh", "-c", script], cwd=folder)
+    try:
+        yield process
+    finally:
+        hold.unlink()
+        end(process, signal.SIGKILL)
 
 
 def test_build_goes_on_here_when_the_server_is_killed(
@@ -133,17 +145,15 @@ def test_build_goes_on_here_when_the_server_is_killed(
 ) -> None:
     here, one = project(tmp_path / "here"), project(tmp_path / "1")
     here.scons("-j2")
-    (tmp_path / "hold").touch()
     waiting = WAITING.format(folder=tmp_path)
     with (
         buildgrid(tmp_path / "server", database) as server,
         worker(tmp_path / "worker", server, waiting) as there,
+        holding(tmp_path, f"kill -9 {server.process.pid}") as killer,
     ):
-        killer = when_waiting(tmp_path, f"kill -9 {server.process.pid}")
         printed = one.scons("-j4", **settings(server, there))
-        assert killer.wait() == 0
-        assert server.process.wait() == -signal.SIGKILL
-        (tmp_path / "hold").unlink()
+        assert killer.wait(PATIENCE) == 0
+        assert server.process.wait(PATIENCE) == -signal.SIGKILL
     assert outputs(one) == outputs(here)
     assert printed.count("warning: the remote executor ") == 1
     assert "everything is run here from now on" in printed
@@ -154,8 +164,8 @@ def test_build_goes_on_here_when_the_server_is_killed(
 @pytest.mark.parametrize("jobs", ["-j1", "-j4"])
 def test_interrupt_does_not_wait_for_workers(jobs: str, executor: BuildGrid, tmp_path: Path) -> None:
     made = project(tmp_path / "1")
-    (tmp_path / "hold").touch()
-    with worker(tmp_path / "worker", executor, WAITING.format(folder=tmp_path)) as there:
+    waiting = WAITING.format(folder=tmp_path)
+    with worker(tmp_path / "worker", executor, waiting) as there, holding(tmp_path) as waits:
         build = subprocess.Popen(
             [sys.executable, "-m", "SCons", "-Q", jobs],
             cwd=made.root,
@@ -164,9 +174,12 @@ def test_interrupt_does_not_wait_for_workers(jobs: str, executor: BuildGrid, tmp
             stderr=subprocess.STDOUT,
             text=True,
         )
-        assert when_waiting(tmp_path, f"kill -INT {build.pid}").wait() == 0
-        printed, _ = build.communicate()
-        (tmp_path / "hold").unlink()
+        try:
+            assert waits.wait(PATIENCE) == 0
+            build.send_signal(signal.SIGINT)
+            printed, _ = build.communicate(timeout=PATIENCE)
+        finally:
+            end(build, signal.SIGKILL)
     assert build.returncode != 0
     assert "Traceback" not in printed
     assert "Build interrupted." in printed
@@ -257,21 +270,21 @@ def test_server_that_hangs_while_a_step_is_run_there(
     database: Database, tmp_path: Path, archive: bytes
 ) -> None:
     """It was stopped, and nothing closes the connection."""
-    (tmp_path / "hold").touch()
     waiting = WAITING.format(folder=tmp_path)
     with (
         buildgrid(tmp_path / "server", database) as server,
         worker(tmp_path / "worker", server, waiting) as there,
+        holding(tmp_path, f"kill -STOP {server.process.pid}") as stopper,
     ):
-        stopper = when_waiting(tmp_path, f"kill -STOP {server.process.pid}")
-        one = client(tmp_path / "1", server.url, platform=there.platform, seconds=2)
-        one.unpack(archive)
-        assert stopper.wait() == 0
-        assert one.events == [("executed", "unpack"), ("run", "unpack")]
-        (warning,) = one.warnings
-        assert "does not answer in time" in warning
-        server.process.kill()
-        (tmp_path / "hold").unlink()
+        try:
+            one = client(tmp_path / "1", server.url, platform=there.platform, seconds=2)
+            one.unpack(archive)
+            assert stopper.wait(PATIENCE) == 0
+            assert one.events == [("executed", "unpack"), ("run", "unpack")]
+            (warning,) = one.warnings
+            assert "does not answer in time" in warning
+        finally:
+            server.process.kill()
 
 
 def test_input_that_has_rotted_is_the_builds_own_matter(

@@ -1,8 +1,9 @@
 """A worker of BuildGrid: takes leases by the remote workers API and does the actions that they name.
 
-``python -m tests.servers.worker HOST:PORT FOLDER PATH NAME=VALUE`` runs until it gets SIGTERM.  Each action
-gets a folder of its own below FOLDER with its input root, and of variables those of its command alone; the
-program is looked for in PATH, a folder.  The action's digest is added as a line to ``FOLDER/begun``.
+``python -m tests.servers.worker HOST:PORT FOLDER PATH NAME=VALUE`` runs until it gets SIGTERM.  Its exit
+status is 0 then, and another where it has erred, with the fault on standard error.  Each action gets a folder
+of its own below FOLDER with its input root, and of variables those of its command alone; the program is
+looked for in PATH, a folder.  The action's digest is added as a line to ``FOLDER/begun``.
 https://github.com/googleapis/googleapis/tree/master/google/devtools/remoteworkers/v1test2
 """
 
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 import uuid
 from pathlib import Path
 from typing import Any
@@ -134,6 +136,7 @@ class Session(threading.Thread):
         self._property = property_
         self._call: Any = None
         self._ends = threading.Event()
+        self.erred = False
 
     def end(self) -> None:
         self._ends.set()
@@ -142,8 +145,12 @@ class Session(threading.Thread):
 
     def run(self) -> None:
         while not self._ends.wait(0.1):
-            with contextlib.suppress(grpc.RpcError, grpc.FutureCancelledError):  # servers come and go
-                self._serve()
+            try:
+                with contextlib.suppress(grpc.RpcError, grpc.FutureCancelledError):  # servers come and go
+                    self._serve()
+            except Exception:
+                self.erred = True
+                traceback.print_exc()
 
     def _serve(self) -> None:
         name, value = self._property
@@ -185,7 +192,7 @@ class Session(threading.Thread):
         lease.state = bots.COMPLETED
 
 
-def main(host: str, folder: str, programs: str, property_: str) -> None:
+def main(host: str, folder: str, programs: str, property_: str) -> int:
     name, _, value = property_.partition("=")
     sessions = [Session(host, Path(folder), programs, (name, value)) for _ in range(SESSIONS)]
     signal.signal(signal.SIGTERM, lambda *_: [session.end() for session in sessions])
@@ -193,7 +200,8 @@ def main(host: str, folder: str, programs: str, property_: str) -> None:
         session.start()
     for session in sessions:
         session.join()
+    return int(any(session.erred for session in sessions))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    raise SystemExit(main(*sys.argv[1:]))
