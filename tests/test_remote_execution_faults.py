@@ -1,10 +1,9 @@
 """What can go wrong with a remote executor: nothing of it makes a build fail or the image another."""
 
-import contextlib
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,11 +11,11 @@ import pytest
 
 from linuxkit_rules.errors import DamagedError, ImageError, UsageError
 from linuxkit_rules.oci.transport import Network
-from linuxkit_rules.remote import reapi
+from linuxkit_rules.remote import execution
 from linuxkit_rules.remote.channel import connected
 from linuxkit_rules.remote.endpoint import parse, properties
 from linuxkit_rules.stages.unpack import Unpack
-from tests.executing import client, counted, outputs, project, settings
+from tests.executing import WAITING, client, counted, holding, outputs, project, settings
 from tests.images import tar
 from tests.servers.buildgrid import PROPERTY, BuildGrid, Database, Worker, buildgrid, worker
 from tests.servers.grpc_proxy import grpc_proxy
@@ -117,29 +116,6 @@ def test_blob_that_has_rotted_on_the_server_is_not_taken(
     assert len(two.warnings) == 1
 
 
-WAITING = """: > "{folder}/waits"
-while [ -e "{folder}/hold" ]; do /bin/sleep 0.05; done
-exec $MOBY "$@"
-"""
-
-
-@contextlib.contextmanager
-def holding(folder: Path, command: str = "true") -> Iterator["subprocess.Popen[bytes]"]:
-    """Have workers that are WAITING wait until the block ends, by whatever.
-
-    A command of the shell is run once one of them waits.
-    """
-    hold = folder / "hold"
-    hold.touch()
-    script = f"until [ -e waits ]; do sleep 0.05; done; {command}"
-    process = subprocess.Popen(["/bin/sh", "-c", script], cwd=folder)
-    try:
-        yield process
-    finally:
-        hold.unlink()
-        end(process, signal.SIGKILL)
-
-
 def test_build_goes_on_here_when_the_server_is_killed(
     database: Database, tmp_path: Path, count: Callable[..., None]
 ) -> None:
@@ -184,22 +160,6 @@ def test_interrupt_does_not_wait_for_workers(jobs: str, executor: BuildGrid, tmp
     assert "Traceback" not in printed
     assert "Build interrupted." in printed
     assert "warning" not in printed
-
-
-def test_stream_that_breaks_is_taken_up_once(
-    executor: BuildGrid, workers: Worker, tmp_path: Path, archive: bytes
-) -> None:
-    with grpc_proxy(executor.host) as proxy:
-        proxy.breaks = {"Execute": 1}
-        one = client(tmp_path / "1", f"grpc://{proxy.host}", platform=workers.platform)
-        one.unpack(archive)
-        assert (proxy.called("Execute"), proxy.called("WaitExecution")) == (1, 1)
-        assert (one.events, one.warnings) == ([("executed", "unpack")], [])
-        proxy.breaks = {"Execute": 1, "WaitExecution": 1}
-        one.unpack(tar(b=b"2"))
-        assert proxy.called("WaitExecution") == 2
-        assert one.events[1:] == [("executed", "unpack"), ("run", "unpack")]
-        assert len(one.warnings) == 1
 
 
 def test_server_that_is_not_there_costs_a_warning(tmp_path: Path) -> None:
@@ -250,7 +210,7 @@ def test_answer_that_is_none(
 def test_server_without_a_worker_is_left_alone(
     executor: BuildGrid, tmp_path: Path, archive: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reapi, "QUEUED_SECONDS", 0.5)
+    monkeypatch.setattr(execution, "QUEUED_SECONDS", 0.5)
     one = client(tmp_path / "1", executor.url, platform=f"{PROPERTY}=nobody", seconds=0.2)
     one.unpack(archive)
     assert one.events == [("executed", "unpack"), ("run", "unpack")]

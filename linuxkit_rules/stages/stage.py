@@ -218,7 +218,7 @@ class Engine:
 
         recipe = Recipe(stage, inputs, self.limits)
         return executor.run(
-            lambda: Order(recipe.key, recipe.to_bytes(), recipe.needed(self.store)), self.store
+            lambda: Order(recipe.key, recipe.to_bytes(), recipe.needed(self.store), self.limits), self.store
         )
 
     def _made(self, stage: Stage, inputs: Inputs) -> Result:
