@@ -71,7 +71,7 @@ schedulers:
         jitter-factor: 0
         failure-backoff: 0.5
 instances:
-  - name: ""
+  - name: "{instance}"
     services:
       - !action-cache
         cache: *cache
@@ -115,10 +115,11 @@ class BuildGrid:
     host: str
     folder: Path
     process: "subprocess.Popen[bytes]"
+    instance: str = ""
 
     @property
     def url(self) -> str:
-        return f"grpc://{self.host}"
+        return f"grpc://{self.host}/{self.instance}".rstrip("/")
 
     def blob(self, digest: str) -> Path:
         """Where the server keeps a blob, by its hex digits."""
@@ -217,25 +218,25 @@ def _command() -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def buildgrid(folder: Path, database: Database) -> Iterator[BuildGrid]:
-    """Run the server, which keeps its blobs in ``folder``."""
+def buildgrid(folder: Path, database: Database, instance: str = "") -> Iterator[BuildGrid]:
+    """Run the server, which keeps its blobs in ``folder``; all that it has is called ``instance``."""
     folder.mkdir(exist_ok=True)
     port = free_port()
     file = folder / "buildgrid.yml"
     storage = folder / "storage"
-    file.write_text(
-        _CONFIGURATION.format(port=port, database=database.make(), folder=storage, property=PROPERTY)
-    )
+    known = {"port": port, "database": database.make(), "folder": storage}
+    file.write_text(_CONFIGURATION.format(**known, property=PROPERTY, instance=instance))
     with (folder / "buildgrid.log").open("wb") as log:
         command = [*_command(), "server", "start", str(file)]
         with running(command, port, stdout=log, stderr=log) as process:
-            yield BuildGrid(f"127.0.0.1:{port}", storage, process)
+            yield BuildGrid(f"127.0.0.1:{port}", storage, process, instance)
 
 
 @contextlib.contextmanager
 def worker(folder: Path, server: BuildGrid, program: str = MOBY) -> Iterator[Worker]:
     """Run workers; ``program`` is their ``moby``, lines of a shell for which $MOBY is the true one.
 
+    It is there as if it lay in ``/usr/local/bin``.
     Fails where an action could not be done that a worker has taken, but where the server has gone.
     """
     folder.mkdir()
@@ -246,7 +247,7 @@ def worker(folder: Path, server: BuildGrid, program: str = MOBY) -> Iterator[Wor
     script.write_text(f"#!/bin/sh\nMOBY='{moby}'\n{program}\n")
     script.chmod(0o755)
     found = Worker(folder, f"{folder.parent.name}-{folder.name}")
-    arguments = [server.host, str(folder), str(programs), found.platform]
+    arguments = [server.host, server.instance, str(folder), str(programs), found.platform]
     log = folder / "log"
     with log.open("wb") as said:
         process = subprocess.Popen(
