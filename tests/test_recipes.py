@@ -232,7 +232,10 @@ def test_equal_orders_are_equal_actions() -> None:
     assert len(different) == 3
 
 
-def test_media_types_are_no_part_of_an_action() -> None:
+def test_media_types_are_in_the_recipe_alone() -> None:
+    one, two = (Recipe(Unpack(), {"layer": (blob(b"1", kind),)}) for kind in ("text/plain", "text/html"))
+    assert one.key == two.key
+    assert one.to_bytes() != two.to_bytes()
     assert action(blob(b"1", "text/plain")) == action(blob(b"1", "text/html"))
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from linuxkit_rules.errors import DamagedError, ImageError, UsageError
+from linuxkit_rules.host import remote_cache, remote_executor
+from linuxkit_rules.oci.progress import Silent
 from linuxkit_rules.oci.transport import Network
 from linuxkit_rules.remote import execution
 from linuxkit_rules.remote.channel import connected
@@ -292,6 +294,25 @@ def test_properties_that_mean_nothing() -> None:
         with pytest.raises(UsageError, match="LINUXKIT_REMOTE_EXECUTOR_PLATFORM"):
             properties(text)
     assert properties(" b = 2, a=x=y,,") == (("a", "x=y"), ("b", "2"))
+
+
+def test_host_is_a_name_whatever_it_is() -> None:
+    assert parse("grpcs://unix:1", Network()).target == "dns:///unix:1"
+
+
+@pytest.mark.parametrize("token", ["sesame\n", "sésame", "open sesame"])
+def test_token_that_means_nothing(token: str) -> None:
+    with pytest.raises(UsageError, match="LINUXKIT_REMOTE_EXECUTOR_TOKEN") as raised:
+        connected("grpc://127.0.0.1:1", Network(), token, "")
+    assert "same" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("offline", "asks"), [("", True), ("no", True), ("false", True), ("1", False)])
+def test_offline_means_what_it_does_elsewhere(offline: str, asks: bool) -> None:
+    said = {"LINUXKIT_REMOTE_EXECUTOR": "grpc://127.0.0.1:1", "LINUXKIT_REMOTE_CACHE": "http://127.0.0.1:1"}
+    said["LINUXKIT_OFFLINE"] = offline
+    assert (remote_executor(said, print) is not None) is asks
+    assert (remote_cache(said, Silent, {}) is not None) is asks
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "4000"])

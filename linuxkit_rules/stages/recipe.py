@@ -52,7 +52,10 @@ class Recipe:
         return key(self.stage, self.inputs, self.limits)
 
     def to_bytes(self) -> bytes:
-        """Give the document, the same bytes for each recipe of one key."""
+        """Give the document, the same bytes for equal recipes.
+
+        Media types of inputs are in it, as they say how blobs are read, though they are no part of the key.
+        """
         value = {
             "stage": self.stage.name,
             "fields": as_json(self.stage),
