@@ -1,5 +1,6 @@
 """Streams of a remote executor that stand still, break, or carry something else."""
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,13 +11,18 @@ from buildgrid.common.protos.build.bazel.remote.execution.v2 import remote_execu
 from buildgrid.common.protos.google.longrunning import operations_pb2 as operations
 
 from linuxkit_rules.formats.entry import Kind
+from linuxkit_rules.oci.transport import Network
 from linuxkit_rules.remote import execution
+from linuxkit_rules.remote.action import StoppedError
+from linuxkit_rules.remote.channel import connected
+from linuxkit_rules.remote.endpoint import properties
+from linuxkit_rules.remote.executor import Executor
 from linuxkit_rules.stages.files import Files, Item
 from tests.executing import WAITING, client, holding
 from tests.images import tar
 from tests.servers.buildgrid import BuildGrid, Worker, worker
 from tests.servers.grpc_proxy import GrpcProxy, grpc_proxy
-from tests.servers.processes import await_
+from tests.servers.processes import PATIENCE, await_
 
 LEFT = [("executed", "unpack"), ("run", "unpack")]
 WORD = "everything is run here from now on"
@@ -47,6 +53,27 @@ def test_stream_that_stands_still_costs_one_time_out(
         assert one.events == [*LEFT, ("run", "unpack")]
         (warning,) = one.warnings
         assert warning.endswith(f"does not answer in time: {WORD}")
+
+
+def test_interrupt_ends_steps_that_wait_for_each_other(
+    executor: BuildGrid, workers: Worker, tmp_path: Path, archive: bytes
+) -> None:
+    stopped = threading.Event()
+    with grpc_proxy(executor.host) as proxy, ThreadPoolExecutor(4) as pool:
+        proxy.holds = {"Write"}
+        one, url = client(tmp_path / "1", ""), f"grpc://{proxy.host}"
+        one.engine.executor = Executor(
+            lambda: connected(url, Network(), "", "600", stopped.is_set),
+            one.warnings.append,
+            properties(workers.platform),
+        )
+        layers = [tar(a=archive, b=bytes(1 << 20), c=b"%d" % number) for number in range(4)]
+        tasks = [pool.submit(one.unpack, layer) for layer in layers]
+        await_(lambda: proxy.called("Write") and len(one.events) == 4, "one is sent")
+        stopped.set()
+        assert {type(task.exception(PATIENCE)) for task in tasks} == {StoppedError}
+        assert proxy.called("Write") == proxy.called("FindMissingBlobs") == 1
+        assert one.warnings == []
 
 
 def spoil(name: str) -> Callable[[bytes], bytes]:
@@ -148,7 +175,7 @@ def test_action_waits_for_workers_that_do_the_others(
         ThreadPoolExecutor(3) as pool,
     ):
         proxy.changes = {"Execute": note}
-        one = client(tmp_path / "1", f"grpc://{proxy.host}", platform=there.platform, seconds=3)
+        one = client(tmp_path / "1", f"grpc://{proxy.host}", platform=there.platform, seconds=5)
         with holding(tmp_path), monkeypatch.context() as patched:
             tasks = [pool.submit(one.unpack, tar(a=archive, b=b"%d" % number)) for number in range(3)]
             await_(lambda: len(begun) == 2 and proxy.called("Execute") == 3, "two actions are done")
@@ -167,7 +194,7 @@ def test_action_that_takes_too_long_is_run_here(
 ) -> None:
     waiting = WAITING.format(folder=tmp_path)
     with worker(tmp_path / "worker", executor, waiting) as there:
-        one = client(tmp_path / "1", executor.url, platform=there.platform, seconds=3)
+        one = client(tmp_path / "1", executor.url, platform=there.platform, seconds=5)
         with holding(tmp_path), monkeypatch.context() as patched:
             patched.setattr(execution, "EXECUTING_SECONDS", 0.0)
             one.unpack(archive)
