@@ -110,7 +110,7 @@ def remote_cache(
     from linuxkit_rules.remote.cache import RemoteCache, place_of
 
     url = variables.get("LINUXKIT_REMOTE_CACHE", "")
-    if not url or variables.get("LINUXKIT_OFFLINE", "") not in ("", "0"):
+    if not url or is_set(variables.get("LINUXKIT_OFFLINE", "")):
         return None
 
     def connect() -> Backend:
@@ -142,7 +142,7 @@ def remote_executor(
     from linuxkit_rules.remote.executor import Executor
 
     url = variables.get("LINUXKIT_REMOTE_EXECUTOR", "")
-    if not url or variables.get("LINUXKIT_OFFLINE", "") not in ("", "0"):
+    if not url or is_set(variables.get("LINUXKIT_OFFLINE", "")):
         return None
 
     def connect() -> Server:

@@ -1,6 +1,9 @@
 """Machines that have their steps run by a remote executor."""
 
-from collections.abc import Iterable
+import contextlib
+import signal
+import subprocess
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from tests.builds import SUFFIXES
 from tests.images import tar
 from tests.project import Project
 from tests.servers.buildgrid import BuildGrid, Worker
+from tests.servers.processes import end
 from tests.test_archive import saved
 
 FORMATS = '["kernel+initrd", "tar", "tar-kernel-initrd"]'
@@ -102,6 +106,30 @@ def counted(project: Project) -> dict[str, int]:
 
 def settings(server: BuildGrid, worker: Worker) -> dict[str, str]:
     return {"LINUXKIT_REMOTE_EXECUTOR": server.url, "LINUXKIT_REMOTE_EXECUTOR_PLATFORM": worker.platform}
+
+
+WAITING = """: > "{folder}/waits"
+while [ -e "{folder}/hold" ]; do /bin/sleep 0.05; done
+exec $MOBY "$@"
+"""
+"""The program of workers that wait while a test wants that."""
+
+
+@contextlib.contextmanager
+def holding(folder: Path, command: str = "true") -> Iterator["subprocess.Popen[bytes]"]:
+    """Have workers that are WAITING wait until the block ends, by whatever.
+
+    A command of the shell is run once one of them waits.
+    """
+    hold = folder / "hold"
+    hold.touch()
+    script = f"until [ -e waits ]; do sleep 0.05; done; {command}"
+    process = subprocess.Popen(["/bin/sh", "-c", script], cwd=folder)
+    try:
+        yield process
+    finally:
+        hold.unlink()
+        end(process, signal.SIGKILL)
 
 
 def docker_archive(*contents: bytes) -> bytes:

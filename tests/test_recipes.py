@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from linuxkit_rules.digest import Descriptor, Digest
-from linuxkit_rules.errors import DamagedError
+from linuxkit_rules.errors import DamagedError, FormatError, ImageError
 from linuxkit_rules.formats.compression import Compression
 from linuxkit_rules.formats.entry import Kind
 from linuxkit_rules.formats.limits import Limits
 from linuxkit_rules.oci.image import load
-from linuxkit_rules.oci.manifest import Platform
+from linuxkit_rules.oci.manifest import MANIFEST, Platform
 from linuxkit_rules.remote.action import Action, Order, action_of, decode_result
 from linuxkit_rules.stages.apk import ApkDatabase
 from linuxkit_rules.stages.boot import Boot
@@ -30,9 +30,9 @@ from linuxkit_rules.stages.recipe import Recipe, StrangeRecipeError, stages
 from linuxkit_rules.stages.rootfs import Rootfs
 from linuxkit_rules.stages.segment import ContainerRootfs, Segment
 from linuxkit_rules.stages.stage import Engine, Stage
-from linuxkit_rules.stages.unpack import Unpack
+from linuxkit_rules.stages.unpack import LAYER_INDEX, Unpack
 from linuxkit_rules.stages.volume import FilesVolume, LayoutVolume
-from linuxkit_rules.stages.whole import WholeImage
+from linuxkit_rules.stages.whole import WHOLE_IMAGE, WholeImage
 from linuxkit_rules.store.blobs import Store
 from tests.executing import client, docker_archive
 from tests.images import tar
@@ -97,6 +97,9 @@ def test_names_in_messages_are_no_part_of_a_recipe() -> None:
         ({"key": "0" * 64}, "has the key"),
         ({"limits": {"entries": 5}}, "has the key"),
         ({"limits": {"speed": 5}}, "cannot be read"),
+        ({"limits": {"entries": "5"}}, "cannot be read"),
+        ({"limits": {"entries": True}}, "cannot be read"),
+        ({"limits": [5]}, "cannot be read"),
         ({"fields": {"diff_id": "md5:1"}}, "cannot be read"),
         ({"fields": {"more": 1}}, "cannot be read"),
         ({"inputs": {"layer": [{}]}}, "cannot be read"),
@@ -116,6 +119,33 @@ def test_types_of_fields_are_checked() -> None:
     for name, wrong in (("level", "1"), ("level", True), ("release", 0), ("items", 5), ("form", "zip")):
         with pytest.raises(StrangeRecipeError):
             Recipe.parse(json.dumps({**value, "fields": {**value["fields"], name: wrong}}).encode())
+
+
+def test_stage_that_needs_more_than_its_inputs_is_no_work_for_others(tmp_path: Path) -> None:
+    data = Recipe(Segment(), {}).to_bytes()
+    with pytest.raises(StrangeRecipeError, match="the stage segment is no work for another machine"):
+        Recipe.parse(data)
+
+
+def test_fields_that_are_no_part_of_a_recipe_are_refused() -> None:
+    """They may name files, which a worker is not to read for anybody."""
+    value = json.loads(Recipe(Kernel(), {}).to_bytes())
+    assert Recipe.parse(json.dumps(value).encode()).stage == Kernel()
+    value["fields"]["image"] = "a"
+    with pytest.raises(StrangeRecipeError, match="no part of a recipe"):
+        Recipe.parse(json.dumps(value).encode())
+
+
+NO_DOCUMENTS = (b"", b"[]", b"5", b"[" * 100_000, b'{"tar":5}', b'{"pieces":5}', b'{"pieces":[["a"]]}', b"{}")
+MEDIA_TYPES = (LAYER_INDEX, WHOLE_IMAGE, MANIFEST, "text/plain+pieces")
+
+
+@pytest.mark.parametrize("media_type", MEDIA_TYPES)
+@pytest.mark.parametrize("data", NO_DOCUMENTS, ids=lambda data: data[:20].decode())
+def test_input_that_is_no_document(media_type: str, data: bytes, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    with pytest.raises((FormatError, ImageError)):
+        Recipe(Unpack(), {"layer": (store.put(data, media_type),)}).needed(store)
 
 
 @pytest.fixture
@@ -202,13 +232,16 @@ def test_equal_orders_are_equal_actions() -> None:
     assert len(different) == 3
 
 
-def test_media_types_are_no_part_of_an_action() -> None:
+def test_media_types_are_in_the_recipe_alone() -> None:
+    one, two = (Recipe(Unpack(), {"layer": (blob(b"1", kind),)}) for kind in ("text/plain", "text/html"))
+    assert one.key == two.key
+    assert one.to_bytes() != two.to_bytes()
     assert action(blob(b"1", "text/plain")) == action(blob(b"1", "text/html"))
 
 
 def test_action_is_what_it_always_was() -> None:
     """Another one would find nothing in the action caches of servers."""
-    assert action(blob(b"1")).digest.digest.hex.startswith("5913e9e235b56d0b1115d65a")
+    assert action(blob(b"1")).digest.digest.hex.startswith("0c1d276b0096b150caadba18")
 
 
 def test_what_inputs_refer_to_is_needed_too(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from linuxkit_rules.store.memory import Result
 from tests.caching import machine
 from tests.executing import client, counted, docker_archive, outputs, project, settings
 from tests.images import tar
-from tests.servers.buildgrid import BuildGrid, Worker
+from tests.servers.buildgrid import BuildGrid, Database, Worker, buildgrid, worker
 from tests.servers.certificates import Authority
 from tests.servers.dav import dav_server
 from tests.servers.grpc_proxy import grpc_proxy
@@ -73,6 +73,23 @@ def test_whole_build_gives_the_same_bytes(
     assert len(workers.begun) == begun  # the server's action cache knew all of them
     count("steps run by a remote executor", counted(one)["executed"])
     count("steps that an action cache had", counted(two)["executed"])
+
+
+def test_instance_of_a_server(database: Database, tmp_path: Path) -> None:
+    """The server has nothing that is not called so."""
+    here, one = (project(tmp_path / name) for name in ("here", "1"))
+    here.scons("-j2")
+    with (
+        buildgrid(tmp_path / "server", database, "main/tests") as server,
+        worker(tmp_path / "worker", server) as there,
+    ):
+        said = settings(server, there)
+        assert "warning" not in one.scons("-j8", **said)
+        assert counted(one)["executed"] == len(there.begun) > 5
+        other = client(tmp_path / "2", f"grpc://{server.host}", platform=there.platform)
+        other.unpack(tar(a=b"1"))
+        assert other.events == [("executed", "unpack"), ("run", "unpack")]
+    assert outputs(one) == outputs(here)
 
 
 def test_layered_build_has_what_can_be_done_elsewhere_done_there(

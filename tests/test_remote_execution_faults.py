@@ -10,16 +10,18 @@ from pathlib import Path
 import pytest
 
 from linuxkit_rules.errors import DamagedError, ImageError, UsageError
+from linuxkit_rules.host import remote_cache, remote_executor
+from linuxkit_rules.oci.progress import Silent
 from linuxkit_rules.oci.transport import Network
-from linuxkit_rules.remote import reapi
+from linuxkit_rules.remote import execution
 from linuxkit_rules.remote.channel import connected
 from linuxkit_rules.remote.endpoint import parse, properties
 from linuxkit_rules.stages.unpack import Unpack
-from tests.executing import client, counted, outputs, project, settings
+from tests.executing import WAITING, client, counted, holding, outputs, project, settings
 from tests.images import tar
 from tests.servers.buildgrid import PROPERTY, BuildGrid, Database, Worker, buildgrid, worker
 from tests.servers.grpc_proxy import grpc_proxy
-from tests.servers.processes import free_port
+from tests.servers.processes import PATIENCE, end, free_port
 from tests.servers.sockets import answering
 
 
@@ -116,34 +118,20 @@ def test_blob_that_has_rotted_on_the_server_is_not_taken(
     assert len(two.warnings) == 1
 
 
-WAITING = """: > "{folder}/waits"
-while [ -e "{folder}/hold" ]; do /bin/sleep 0.05; done
-exec $MOBY "$@"
-"""
-
-
-def when_waiting(folder: Path, command: str) -> "subprocess.Popen[bytes]":
-    """Run a command of the shell once a worker that is WAITING waits."""
-    script = f"until [ -e waits ]; do sleep 0.05; done; {command}"
-    return subprocess.Popen(["/bin/sh", "-c", script], cwd=folder)
-
-
 def test_build_goes_on_here_when_the_server_is_killed(
     database: Database, tmp_path: Path, count: Callable[..., None]
 ) -> None:
     here, one = project(tmp_path / "here"), project(tmp_path / "1")
     here.scons("-j2")
-    (tmp_path / "hold").touch()
     waiting = WAITING.format(folder=tmp_path)
     with (
         buildgrid(tmp_path / "server", database) as server,
         worker(tmp_path / "worker", server, waiting) as there,
+        holding(tmp_path, f"kill -9 {server.process.pid}") as killer,
     ):
-        killer = when_waiting(tmp_path, f"kill -9 {server.process.pid}")
         printed = one.scons("-j4", **settings(server, there))
-        assert killer.wait() == 0
-        assert server.process.wait() == -signal.SIGKILL
-        (tmp_path / "hold").unlink()
+        assert killer.wait(PATIENCE) == 0
+        assert server.process.wait(PATIENCE) == -signal.SIGKILL
     assert outputs(one) == outputs(here)
     assert printed.count("warning: the remote executor ") == 1
     assert "everything is run here from now on" in printed
@@ -154,8 +142,8 @@ def test_build_goes_on_here_when_the_server_is_killed(
 @pytest.mark.parametrize("jobs", ["-j1", "-j4"])
 def test_interrupt_does_not_wait_for_workers(jobs: str, executor: BuildGrid, tmp_path: Path) -> None:
     made = project(tmp_path / "1")
-    (tmp_path / "hold").touch()
-    with worker(tmp_path / "worker", executor, WAITING.format(folder=tmp_path)) as there:
+    waiting = WAITING.format(folder=tmp_path)
+    with worker(tmp_path / "worker", executor, waiting) as there, holding(tmp_path) as waits:
         build = subprocess.Popen(
             [sys.executable, "-m", "SCons", "-Q", jobs],
             cwd=made.root,
@@ -164,29 +152,16 @@ def test_interrupt_does_not_wait_for_workers(jobs: str, executor: BuildGrid, tmp
             stderr=subprocess.STDOUT,
             text=True,
         )
-        assert when_waiting(tmp_path, f"kill -INT {build.pid}").wait() == 0
-        printed, _ = build.communicate()
-        (tmp_path / "hold").unlink()
+        try:
+            assert waits.wait(PATIENCE) == 0
+            build.send_signal(signal.SIGINT)
+            printed, _ = build.communicate(timeout=PATIENCE)
+        finally:
+            end(build, signal.SIGKILL)
     assert build.returncode != 0
     assert "Traceback" not in printed
     assert "Build interrupted." in printed
     assert "warning" not in printed
-
-
-def test_stream_that_breaks_is_taken_up_once(
-    executor: BuildGrid, workers: Worker, tmp_path: Path, archive: bytes
-) -> None:
-    with grpc_proxy(executor.host) as proxy:
-        proxy.breaks = {"Execute": 1}
-        one = client(tmp_path / "1", f"grpc://{proxy.host}", platform=workers.platform)
-        one.unpack(archive)
-        assert (proxy.called("Execute"), proxy.called("WaitExecution")) == (1, 1)
-        assert (one.events, one.warnings) == ([("executed", "unpack")], [])
-        proxy.breaks = {"Execute": 1, "WaitExecution": 1}
-        one.unpack(tar(b=b"2"))
-        assert proxy.called("WaitExecution") == 2
-        assert one.events[1:] == [("executed", "unpack"), ("run", "unpack")]
-        assert len(one.warnings) == 1
 
 
 def test_server_that_is_not_there_costs_a_warning(tmp_path: Path) -> None:
@@ -237,7 +212,7 @@ def test_answer_that_is_none(
 def test_server_without_a_worker_is_left_alone(
     executor: BuildGrid, tmp_path: Path, archive: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reapi, "QUEUED_SECONDS", 0.5)
+    monkeypatch.setattr(execution, "QUEUED_SECONDS", 0.5)
     one = client(tmp_path / "1", executor.url, platform=f"{PROPERTY}=nobody", seconds=0.2)
     one.unpack(archive)
     assert one.events == [("executed", "unpack"), ("run", "unpack")]
@@ -257,21 +232,21 @@ def test_server_that_hangs_while_a_step_is_run_there(
     database: Database, tmp_path: Path, archive: bytes
 ) -> None:
     """It was stopped, and nothing closes the connection."""
-    (tmp_path / "hold").touch()
     waiting = WAITING.format(folder=tmp_path)
     with (
         buildgrid(tmp_path / "server", database) as server,
         worker(tmp_path / "worker", server, waiting) as there,
+        holding(tmp_path, f"kill -STOP {server.process.pid}") as stopper,
     ):
-        stopper = when_waiting(tmp_path, f"kill -STOP {server.process.pid}")
-        one = client(tmp_path / "1", server.url, platform=there.platform, seconds=2)
-        one.unpack(archive)
-        assert stopper.wait() == 0
-        assert one.events == [("executed", "unpack"), ("run", "unpack")]
-        (warning,) = one.warnings
-        assert "does not answer in time" in warning
-        server.process.kill()
-        (tmp_path / "hold").unlink()
+        try:
+            one = client(tmp_path / "1", server.url, platform=there.platform, seconds=2)
+            one.unpack(archive)
+            assert stopper.wait(PATIENCE) == 0
+            assert one.events == [("executed", "unpack"), ("run", "unpack")]
+            (warning,) = one.warnings
+            assert "does not answer in time" in warning
+        finally:
+            server.process.kill()
 
 
 def test_input_that_has_rotted_is_the_builds_own_matter(
@@ -319,6 +294,25 @@ def test_properties_that_mean_nothing() -> None:
         with pytest.raises(UsageError, match="LINUXKIT_REMOTE_EXECUTOR_PLATFORM"):
             properties(text)
     assert properties(" b = 2, a=x=y,,") == (("a", "x=y"), ("b", "2"))
+
+
+def test_host_is_a_name_whatever_it_is() -> None:
+    assert parse("grpcs://unix:1", Network()).target == "dns:///unix:1"
+
+
+@pytest.mark.parametrize("token", ["sesame\n", "sésame", "open sesame"])
+def test_token_that_means_nothing(token: str) -> None:
+    with pytest.raises(UsageError, match="LINUXKIT_REMOTE_EXECUTOR_TOKEN") as raised:
+        connected("grpc://127.0.0.1:1", Network(), token, "")
+    assert "same" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("offline", "asks"), [("", True), ("no", True), ("false", True), ("1", False)])
+def test_offline_means_what_it_does_elsewhere(offline: str, asks: bool) -> None:
+    said = {"LINUXKIT_REMOTE_EXECUTOR": "grpc://127.0.0.1:1", "LINUXKIT_REMOTE_CACHE": "http://127.0.0.1:1"}
+    said["LINUXKIT_OFFLINE"] = offline
+    assert (remote_executor(said, print) is not None) is asks
+    assert (remote_cache(said, Silent, {}) is not None) is asks
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "4000"])

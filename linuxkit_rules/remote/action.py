@@ -16,6 +16,7 @@ from typing import Any
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.errors import FormatError, LinuxKitError, NetworkError
+from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
 from linuxkit_rules.remote.backend import checked
 from linuxkit_rules.store.blobs import OCTET_STREAM
 from linuxkit_rules.store.memory import Result
@@ -23,6 +24,8 @@ from linuxkit_rules.store.memory import Result
 COMMAND = ("moby", "stage")
 PATH = "/usr/local/bin:/usr/bin:/bin"
 """Where a worker is told to look for the command: what POSIX systems have, and where pip puts it."""
+ACTION_SECONDS = 3600
+"""How long a worker may take."""
 RECIPE = "recipe.json"
 BLOBS = "blobs/sha256"
 RESULT = "out/result.json"
@@ -34,11 +37,15 @@ Properties = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A step to be done elsewhere: its ``key``, its ``recipe`` as a document, and the ``blobs`` it needs."""
+    """A step to be done elsewhere: its ``key``, its ``recipe`` as a document, and the ``blobs`` it needs.
+
+    ``limits`` bound what it gives.
+    """
 
     key: str
     recipe: bytes
     blobs: tuple[Descriptor, ...]
+    limits: Limits = DEFAULT_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,10 @@ class FailedError(NetworkError):
     def __init__(self, message: str, *, where: str | None = None, status: int | None = None) -> None:
         super().__init__(message, where=where)
         self.status = status
+
+
+class LacksError(FailedError):
+    """An action was not begun: the server lacks what it needs, or does not know its properties."""
 
 
 class StoppedError(LinuxKitError):
@@ -79,6 +90,7 @@ class _Messages:
 def action_of(order: Order, properties: Properties = ()) -> Action:
     """Give the action of ``order``, the same for every client."""
     from buildgrid.common.protos.build.bazel.remote.execution.v2 import remote_execution_pb2 as api
+    from google.protobuf.duration_pb2 import Duration
 
     messages = _Messages()
     pairs = [api.Platform.Property(name=name, value=value) for name, value in sorted(properties)]
@@ -92,6 +104,7 @@ def action_of(order: Order, properties: Properties = ()) -> Action:
     action = api.Action(
         command_digest=digest_message(messages.add(command)),
         input_root_digest=digest_message(_input_root(order, messages)),
+        timeout=Duration(seconds=ACTION_SECONDS),
         platform=platform,
     )
     return Action(messages.add(action), messages.data)

@@ -37,7 +37,7 @@ def connected(
             f"{NAME} needs packages that are not installed: {error.name}",
             hint=f"pip install 'linuxkit_rules[{EXTRA}]'",
         ) from None
-    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    metadata = (("authorization", f"Bearer {_checked(token)}"),) if token else ()
     return Server(endpoint, _channel(endpoint, network), metadata, patience, is_stopped)
 
 
@@ -49,8 +49,8 @@ def _channel(endpoint: Endpoint, network: Network) -> grpc.Channel:
     if proxy:
         options.append(("grpc.http_proxy", proxy))
     if not endpoint.secure:
-        return grpc.insecure_channel(endpoint.host, options)
-    return grpc.secure_channel(endpoint.host, grpc.ssl_channel_credentials(_authorities(network)), options)
+        return grpc.insecure_channel(endpoint.target, options)
+    return grpc.secure_channel(endpoint.target, grpc.ssl_channel_credentials(_authorities(network)), options)
 
 
 def _authorities(network: Network) -> bytes:
@@ -66,6 +66,16 @@ def _authorities(network: Network) -> bytes:
         raise UsageError(
             f"the authorities cannot be read: {error.strerror}", where=str(error.filename)
         ) from error
+
+
+def _checked(token: str) -> str:
+    """Give a token that a header can hold; it is not shown where it is none."""
+    if not all("!" <= character <= "~" for character in token):
+        raise UsageError(
+            "LINUXKIT_REMOTE_EXECUTOR_TOKEN has characters that no token has",
+            hint="line ends and spaces often come with files",
+        )
+    return token
 
 
 def _seconds(text: str) -> float:

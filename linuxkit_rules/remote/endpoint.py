@@ -30,6 +30,11 @@ class Endpoint:
         instance = f"/{self.instance}" if self.instance else ""
         return f"{'grpcs' if self.secure else 'grpc'}://{self.host}{instance}"
 
+    @property
+    def target(self) -> str:
+        """The address as gRPC takes it: no name of a host is one of its other schemes, as ``unix`` is."""
+        return f"dns:///{self.host}"
+
     def proxy(self, network: Network) -> str:
         """Give the proxy that leads there, ``""`` for none."""
         return network.proxies.of(f"{_SCHEMES['grpcs' if self.secure else 'grpc']}://{self.host}/")

@@ -8,19 +8,29 @@ results are not what they are said to be, is left alone after a few times.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import DamagedError, FormatError, ImageError, LinuxKitError, NetworkError, one_line
 from linuxkit_rules.oci.origin import copy_verified, read_verified
-from linuxkit_rules.remote.action import RESULT, FailedError, Order, Properties, action_of, decode_result
+from linuxkit_rules.remote.action import (
+    RESULT,
+    Action,
+    FailedError,
+    LacksError,
+    Order,
+    Properties,
+    action_of,
+    decode_result,
+)
 from linuxkit_rules.remote.backend import ENTRY_LIMIT
 from linuxkit_rules.store.blobs import OCTET_STREAM, Store
 from linuxkit_rules.store.memory import Result
 
 if TYPE_CHECKING:
+    from linuxkit_rules.remote.execution import Done
     from linuxkit_rules.remote.reapi import Server
 
 DOUBTS = 3
@@ -95,16 +105,12 @@ class Executor:
                 return None
             try:
                 server = self._connected()
-                action = action_of(order, self._properties)
-                server.send(server.missing((*action.messages, *order.blobs)), action.messages, store)
+                task = _Task(server, order, action_of(order, self._properties), store)
+                task.bring()
             except NetworkError as error:
                 self._leave(error)  # before the next one asks
                 return None
-        result = decode_result(_document(server, server.execute(action)), order.key)
-        for blob in dict.fromkeys(result.blobs):
-            if not store.can_have(blob):
-                _fetch(server, blob, store)
-        return result
+        return task.result()
 
     def _failed(self, error: FailedError) -> Outcome:
         if error.status == STRANGE:
@@ -133,6 +139,57 @@ class Executor:
     def _shown(self, error: LinuxKitError) -> str:
         name = self._server.name if self._server else ""
         return f"the remote executor {name}: {one_line(str(error))}".replace(f"{name}: {name}", name)
+
+
+class _Task:
+    """An order that a server has to do."""
+
+    def __init__(self, server: Server, order: Order, action: Action, store: Store) -> None:
+        self._server = server
+        self._order = order
+        self._action = action
+        self._store = store
+
+    def bring(self) -> None:
+        """Send what the server lacks."""
+        messages = self._action.messages
+        lacks = self._server.missing((*messages, *self._order.blobs))
+        self._server.send(lacks, messages, self._store)
+
+    def result(self) -> Result:
+        """Have it done; one that an action cache knows, and that is not as it should be, is made anew."""
+        done = self._executed(fresh=False)
+        try:
+            return self._taken(done.result)
+        except (FormatError, ImageError):
+            if not done.is_cached:
+                raise
+        return self._taken(self._executed(fresh=True).result)
+
+    def _executed(self, *, fresh: bool) -> Done:
+        """Have the action done; what the server has lost meanwhile is sent again, once."""
+        try:
+            return self._server.execute(self._action, fresh=fresh)
+        except LacksError:
+            self.bring()
+            return self._server.execute(self._action, fresh=fresh)
+
+    def _taken(self, done: Any) -> Result:
+        """Have the store have what an ActionResult names."""
+        result = decode_result(_document(self._server, done), self._order.key)
+        lacks = [blob for blob in dict.fromkeys(result.blobs) if not self._store.can_have(blob)]
+        self._bound(lacks)
+        for blob in lacks:
+            _fetch(self._server, blob, self._store)
+        return result
+
+    def _bound(self, blobs: Sequence[Descriptor]) -> None:
+        limits, where = self._order.limits, self._server.name
+        for blob in blobs:
+            if blob.size > limits.total:
+                raise limits.excess("total", f"gives a blob of {blob.size} bytes", where=where)
+        if (size := sum(blob.size for blob in blobs)) > limits.image:
+            raise limits.excess("image", f"gives blobs of {size} bytes", where=where)
 
 
 def _document(server: Server, done: Any) -> bytes:

@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from cattrs import Converter
 
 ROOM = "linuxkit_rules.stages"
+_LINE = 4096
+"""Bytes of an index's first line that are read, at most."""
 
 
 class StrangeRecipeError(LinuxKitError):
-    """A recipe is one of another version of this package or of a compressor, or none at all."""
+    """A recipe is one of another version of this package or of a compressor, or none for workers."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,10 @@ class Recipe:
         return key(self.stage, self.inputs, self.limits)
 
     def to_bytes(self) -> bytes:
-        """Give the document, the same bytes for each recipe of one key."""
+        """Give the document, the same bytes for equal recipes.
+
+        Media types of inputs are in it, as they say how blobs are read, though they are no part of the key.
+        """
         value = {
             "stage": self.stage.name,
             "fields": as_json(self.stage),
@@ -70,9 +75,14 @@ class Recipe:
                 role: tuple(Descriptor.from_json(item) for item in items)
                 for role, items in value["inputs"].items()
             }
-            recipe, meant = cls(stage, inputs, Limits(**value["limits"])), value["key"]
+            if as_json(stage) != value["fields"]:  # such as places of files, which decide no bytes
+                raise FormatError("there are fields that are no part of a recipe")
+            limits = _converter().structure(value["limits"], Limits)
+            recipe, meant = cls(stage, inputs, limits), value["key"]
         except Exception as error:  # whatever a converter raises for a document that is not ours
             raise StrangeRecipeError(f"the recipe cannot be read: {one_line(repr(error))}") from error
+        if not stage.is_remote():
+            raise StrangeRecipeError(f"the stage {stage.name} is no work for another machine")
         if recipe.key != meant:
             message = f"the recipe of the stage {stage.name} has the key {recipe.key} here, not {meant}"
             raise StrangeRecipeError(message, hint="use the same versions of this package and its libraries")
@@ -85,8 +95,20 @@ class Recipe:
         """
         found: dict[Digest, Descriptor] = {}
         for blob in (item for items in self.inputs.values() for item in items):
-            found.update((each.digest, each) for each in (blob, *_below(blob, store)))
+            found.update((each.digest, each) for each in (blob, *below(blob, store)))
         return tuple(found[digest] for digest in sorted(found))
+
+
+def below(blob: Descriptor, store: Store) -> tuple[Descriptor, ...]:
+    """Give what a blob refers to, told by its media type.
+
+    Raises DamagedError where it has to be read and is missing, FormatError or ImageError where it is not
+    what its media type says: workers and caches may have made it.
+    """
+    try:
+        return tuple(_below(blob, store))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise FormatError("is not what its media type says", where=f"blob {blob.digest}") from error
 
 
 def _below(blob: Descriptor, store: Store) -> Iterator[Descriptor]:
@@ -109,7 +131,7 @@ def _of_whole_image(blob: Descriptor, store: Store) -> Iterator[Descriptor]:
 
 def _of_index(blob: Descriptor, store: Store) -> Iterator[Descriptor]:
     with store.open(blob.digest) as file:
-        digest = Digest.parse(json.loads(file.readline())["tar"])
+        digest = Digest.parse(json.loads(file.readline(_LINE))["tar"])
     yield Descriptor(TAR, digest, store.size(digest))
 
 

@@ -19,7 +19,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
-from linuxkit_rules.errors import DamagedError
+from linuxkit_rules.errors import DamagedError, FormatError, ImageError
 from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
 from linuxkit_rules.stages.access import Access
 from linuxkit_rules.stages.trace import Trace, Untraced
@@ -214,12 +214,20 @@ class Engine:
     def _sent(self, executor: Executor, stage: Stage, inputs: Inputs) -> Outcome:
         """Have the stage run elsewhere."""
         from linuxkit_rules.remote.action import Order
-        from linuxkit_rules.stages.recipe import Recipe
+        from linuxkit_rules.remote.executor import Outcome
+        from linuxkit_rules.stages.recipe import Recipe, below
 
         recipe = Recipe(stage, inputs, self.limits)
-        return executor.run(
-            lambda: Order(recipe.key, recipe.to_bytes(), recipe.needed(self.store)), self.store
+        outcome = executor.run(
+            lambda: Order(recipe.key, recipe.to_bytes(), recipe.needed(self.store), self.limits), self.store
         )
+        try:
+            if outcome.result:
+                below(outcome.result.output, self.store)  # other steps rely on it
+            return outcome
+        except (FormatError, ImageError, DamagedError) as error:
+            executor.doubt(error)
+            return Outcome()
 
     def _made(self, stage: Stage, inputs: Inputs) -> Result:
         """Run the stage; what it asked other stages for and has rotted since is asked for again."""

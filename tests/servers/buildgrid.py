@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ import psycopg2.extensions
 from linuxkit_rules import host
 from linuxkit_rules.debian.lock import load_lock
 from linuxkit_rules.stages.tool import install
-from tests.servers.processes import free_port, running
+from tests.servers.processes import PATIENCE, await_, end, free_port, running
 
 _BIN = "usr/lib/postgresql/15/bin"
 _NOBODY = 65534
@@ -70,7 +71,7 @@ schedulers:
         jitter-factor: 0
         failure-backoff: 0.5
 instances:
-  - name: ""
+  - name: "{instance}"
     services:
       - !action-cache
         cache: *cache
@@ -114,10 +115,11 @@ class BuildGrid:
     host: str
     folder: Path
     process: "subprocess.Popen[bytes]"
+    instance: str = ""
 
     @property
     def url(self) -> str:
-        return f"grpc://{self.host}"
+        return f"grpc://{self.host}/{self.instance}".rstrip("/")
 
     def blob(self, digest: str) -> Path:
         """Where the server keeps a blob, by its hex digits."""
@@ -164,15 +166,14 @@ def postgresql() -> Iterator[Database]:
             options |= {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
         make = f"-D {data} -U postgres -A trust -N --no-locale -E UTF8"
         serve = f"-D {data} -k {data} -c listen_addresses= -c fsync=off -c max_connections=300"
-        subprocess.run([programs / "initdb", *make.split()], check=True, **options)
-        server = subprocess.Popen(
-            [programs / "postgres", *serve.split()], stderr=subprocess.DEVNULL, **options
-        )
+        subprocess.run([programs / "initdb", *make.split()], check=True, timeout=PATIENCE, **options)
+        log = root / "log"
+        with log.open("wb") as said:
+            server = subprocess.Popen([programs / "postgres", *serve.split()], stderr=said, **options)
         try:
-            yield _migrated(Database(data), server)
+            yield _migrated(Database(data), server, log)
         finally:
-            server.terminate()
-            server.wait()
+            end(server, signal.SIGINT)  # "fast": it does not wait for its clients
 
 
 def _programs(root: Path) -> Path:
@@ -192,19 +193,24 @@ def _programs(root: Path) -> Path:
     return root / _BIN
 
 
-def _migrated(database: Database, server: "subprocess.Popen[bytes]") -> Database:
+def _migrated(database: Database, server: "subprocess.Popen[bytes]", log: Path) -> Database:
     """Wait until the server answers; make the template with BuildGrid's tables."""
-    while True:
-        assert server.poll() is None, "PostgreSQL ended before it answered"
+
+    def answers() -> bool:
+        assert server.poll() is None, f"PostgreSQL has ended: {log.read_text()}"
         with contextlib.suppress(psycopg2.OperationalError):
             database.run(f"CREATE DATABASE {_TEMPLATE}")
-            break
+            return True
+        return False
+
+    await_(answers, "PostgreSQL answers")
     _bgd("migrate", "apply", database.url(_TEMPLATE))
     return database
 
 
 def _bgd(*arguments: str) -> None:
-    subprocess.run([*_command(), *arguments], check=True, stdout=subprocess.DEVNULL)
+    command = [*_command(), *arguments]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE)
 
 
 def _command() -> tuple[str, ...]:
@@ -212,24 +218,27 @@ def _command() -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def buildgrid(folder: Path, database: Database) -> Iterator[BuildGrid]:
-    """Run the server, which keeps its blobs in ``folder``."""
+def buildgrid(folder: Path, database: Database, instance: str = "") -> Iterator[BuildGrid]:
+    """Run the server, which keeps its blobs in ``folder``; all that it has is called ``instance``."""
     folder.mkdir(exist_ok=True)
     port = free_port()
     file = folder / "buildgrid.yml"
     storage = folder / "storage"
-    file.write_text(
-        _CONFIGURATION.format(port=port, database=database.make(), folder=storage, property=PROPERTY)
-    )
+    known = {"port": port, "database": database.make(), "folder": storage}
+    file.write_text(_CONFIGURATION.format(**known, property=PROPERTY, instance=instance))
     with (folder / "buildgrid.log").open("wb") as log:
         command = [*_command(), "server", "start", str(file)]
         with running(command, port, stdout=log, stderr=log) as process:
-            yield BuildGrid(f"127.0.0.1:{port}", storage, process)
+            yield BuildGrid(f"127.0.0.1:{port}", storage, process, instance)
 
 
 @contextlib.contextmanager
 def worker(folder: Path, server: BuildGrid, program: str = MOBY) -> Iterator[Worker]:
-    """Run workers; ``program`` is their ``moby``, lines of a shell for which $MOBY is the true one."""
+    """Run workers; ``program`` is their ``moby``, lines of a shell for which $MOBY is the true one.
+
+    It is there as if it lay in ``/usr/local/bin``.
+    Fails where an action could not be done that a worker has taken, but where the server has gone.
+    """
     folder.mkdir()
     programs = folder / "bin"
     programs.mkdir()
@@ -238,20 +247,15 @@ def worker(folder: Path, server: BuildGrid, program: str = MOBY) -> Iterator[Wor
     script.write_text(f"#!/bin/sh\nMOBY='{moby}'\n{program}\n")
     script.chmod(0o755)
     found = Worker(folder, f"{folder.parent.name}-{folder.name}")
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "tests.servers.worker",
-            server.host,
-            str(folder),
-            str(programs),
-            found.platform,
-        ],
-        cwd=Path(__file__).parents[2],
-    )
+    arguments = [server.host, server.instance, str(folder), str(programs), found.platform]
+    log = folder / "log"
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.servers.worker", *arguments],
+            cwd=Path(__file__).parents[2],
+            stderr=said,
+        )
     try:
         yield found
     finally:
-        process.terminate()
-        process.wait()
+        assert end(process) == 0, log.read_text()

@@ -14,8 +14,9 @@ import grpc
 class GrpcProxy(grpc.GenericRpcHandler):
     """The proxy at ``host``; ``seen`` are the methods that were called, and the bytes of their requests.
 
-    A method in ``breaks`` breaks off, as often as that says, before its last answer; one in ``changes`` has
-    its answers changed, as bytes; one in ``holds`` gets no answer.
+    A method in ``breaks`` breaks off, as often as that says, before its last answer; one in ``cuts`` after
+    its first one, each time with the next of those codes; one in ``changes`` has its answers changed, as
+    bytes; one in ``holds`` gets no answer, one in ``floods`` empty ones without end.
     """
 
     upstream: str
@@ -23,7 +24,9 @@ class GrpcProxy(grpc.GenericRpcHandler):
     seen: list[tuple[str, int]] = field(default_factory=list)
     breaks: dict[str, int] = field(default_factory=dict)
     changes: dict[str, Callable[[bytes], bytes]] = field(default_factory=dict)
+    cuts: dict[str, list[grpc.StatusCode]] = field(default_factory=dict)
     holds: set[str] = field(default_factory=set)
+    floods: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._channel = grpc.insecure_channel(self.upstream)
@@ -49,24 +52,28 @@ class GrpcProxy(grpc.GenericRpcHandler):
                     self.seen.append((name, len(request)))
                     yield request
 
-            if name in self.holds:
+            if name in self.holds | self.floods:
                 next(noted())
-                self._ends.wait()
+                while not self._ends.wait(0.01) and context.is_active():
+                    if name in self.floods:
+                        yield b""
                 return
             call = self._channel.stream_stream(path)(noted())
             context.add_callback(call.cancel)
             change = self.changes.get(name, lambda data: data)
+            late = int(name in self.breaks)  # whether to know the last answer before it is passed on
+            waiting: list[bytes] = []
             try:
-                last: bytes | None = None
                 for answer in call:
-                    if last is not None:
-                        yield change(last)
-                    last = answer
+                    waiting.append(change(answer))
+                    if len(waiting) > late:
+                        yield waiting.pop(0)
+                        if self.cuts.get(name):
+                            context.abort(self.cuts[name].pop(0), "the proxy cuts the stream")
                 if self.breaks.get(name):
                     self.breaks[name] -= 1
                     context.abort(grpc.StatusCode.UNAVAILABLE, "the proxy breaks off")
-                if last is not None:
-                    yield change(last)
+                yield from waiting
             except grpc.RpcError as error:
                 context.abort(error.code(), error.details())
 

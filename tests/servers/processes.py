@@ -1,14 +1,42 @@
 """Servers that are programs of their own, from the locked packages."""
 
 import contextlib
+import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+
+PATIENCE = 180.0
+"""Seconds after which what is waited for comes no more, however busy the machine is."""
+
+_LAST_WORDS = 20.0
+"""Seconds that a program gets to end."""
+
+
+def await_(condition: Callable[[], object], what: str) -> None:
+    """Wait until a condition holds, which ``what`` says in words."""
+    ends = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < ends, f"waited in vain until {what}"
+        time.sleep(0.02)  # the machine's processors are for what is waited for
+
+
+def end(process: "subprocess.Popen[Any]", by: signal.Signals = signal.SIGTERM) -> int:
+    """End a program, even one that is stopped or does not listen; give its exit status."""
+    if process.poll() is None:
+        process.send_signal(by)
+        process.send_signal(signal.SIGCONT)
+    try:
+        return process.wait(_LAST_WORDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait(_LAST_WORDS)
 
 
 def free_port() -> int:
@@ -28,14 +56,12 @@ def running(command: Sequence[str], port: int, **options: Any) -> Iterator[subpr
     """Run a server until the block ends; it is entered once the server answers on its port."""
     server = subprocess.Popen(command, **options)
     try:
-        while not answers(port):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(0.02)  # the machine's processors are for the server
-                pytest.fail(f"{command[-1]} ended before it answered")
+        await_(lambda: server.poll() is not None or answers(port), f"{command[-1]} answers")
+        if server.poll() is not None:
+            pytest.fail(f"{command[-1]} ended before it answered")
         yield server
     finally:
-        server.terminate()
-        server.wait()
+        end(server)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,10 @@
 """A worker of BuildGrid: takes leases by the remote workers API and does the actions that they name.
 
-``python -m tests.servers.worker HOST:PORT FOLDER PATH NAME=VALUE`` runs until it gets SIGTERM.  Each action
-gets a folder of its own below FOLDER with its input root, and of variables those of its command alone; the
-program is looked for in PATH, a folder.  The action's digest is added as a line to ``FOLDER/begun``.
+``python -m tests.servers.worker HOST:PORT INSTANCE FOLDER BIN NAME=VALUE`` runs until it gets SIGTERM.  Its
+exit status is 0 then, and another where it has erred, with the fault on standard error.  Each action gets a
+folder of its own below FOLDER with its input root, and of variables those of its command alone; the program
+is looked for in the command's PATH, where the folder BIN stands for LOCAL.  The action's digest is added as a
+line to ``FOLDER/begun``.
 https://github.com/googleapis/googleapis/tree/master/google/devtools/remoteworkers/v1test2
 """
 
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 import uuid
 from pathlib import Path
 from typing import Any
@@ -32,17 +35,23 @@ SESSIONS = 2
 PATIENCE = 60.0
 """Seconds that the server may keep a session that has nothing to do."""
 
+LOCAL = "/usr/local/bin"
+"""What of a PATH is a folder of tests instead."""
+
 _BLOCK = 1 << 20
 
 
 class Storage:
     """The server's content-addressable storage."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    def __init__(self, channel: grpc.Channel, instance: str) -> None:
+        self._prefix = f"{instance}/" if instance else ""
         self._bytes = bytestream_services.ByteStreamStub(channel)
 
     def fetch(self, digest: Any, path: Path) -> None:
-        request = bytestream.ReadRequest(resource_name=f"blobs/{digest.hash}/{digest.size_bytes}")
+        request = bytestream.ReadRequest(
+            resource_name=f"{self._prefix}blobs/{digest.hash}/{digest.size_bytes}"
+        )
         with path.open("wb") as out:
             for answer in self._bytes.Read(request):
                 out.write(answer.data)
@@ -63,7 +72,7 @@ class Storage:
 
     def put(self, data: bytes) -> Any:
         digest = api.Digest(hash=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
-        name = f"uploads/{uuid.uuid4()}/blobs/{digest.hash}/{digest.size_bytes}"
+        name = f"{self._prefix}uploads/{uuid.uuid4()}/blobs/{digest.hash}/{digest.size_bytes}"
         parts = [
             bytestream.WriteRequest(
                 resource_name=name,
@@ -102,8 +111,9 @@ def done(action: Any, storage: Storage, folder: Path, programs: str) -> Any:
     storage.root(action.input_root_digest, folder)
     first, *rest = command.arguments
     variables = {item.name: item.value for item in command.environment_variables}
+    places = [programs if place == LOCAL else place for place in variables.get("PATH", "").split(":")]
     ended = subprocess.run(
-        [shutil.which(first, path=programs) or first, *rest],
+        [shutil.which(first, path=":".join(places)) or first, *rest],
         cwd=folder / command.working_directory,
         env=variables,
         stdin=subprocess.DEVNULL,
@@ -124,16 +134,20 @@ def done(action: Any, storage: Storage, folder: Path, programs: str) -> Any:
 class Session(threading.Thread):
     """A session of the worker: does one action at a time."""
 
-    def __init__(self, host: str, folder: Path, programs: str, property_: tuple[str, str]) -> None:
+    def __init__(
+        self, host: str, instance: str, folder: Path, programs: str, property_: tuple[str, str]
+    ) -> None:
         super().__init__()
         channel = grpc.insecure_channel(host)
         self._bots = bots_services.BotsStub(channel)
-        self._storage = Storage(channel)
+        self._storage = Storage(channel, instance)
+        self._instance = instance
         self._folder = folder
         self._programs = programs
         self._property = property_
         self._call: Any = None
         self._ends = threading.Event()
+        self.erred = False
 
     def end(self) -> None:
         self._ends.set()
@@ -142,8 +156,12 @@ class Session(threading.Thread):
 
     def run(self) -> None:
         while not self._ends.wait(0.1):
-            with contextlib.suppress(grpc.RpcError, grpc.FutureCancelledError):  # servers come and go
-                self._serve()
+            try:
+                with contextlib.suppress(grpc.RpcError, grpc.FutureCancelledError):  # servers come and go
+                    self._serve()
+            except Exception:
+                self.erred = True
+                traceback.print_exc()
 
     def _serve(self) -> None:
         name, value = self._property
@@ -151,7 +169,8 @@ class Session(threading.Thread):
         session = bots.BotSession(
             bot_id=str(uuid.uuid4()), status=bots.OK, worker=workers.Worker(devices=[device])
         )
-        session = self._asked(self._bots.CreateBotSession, bots.CreateBotSessionRequest(bot_session=session))
+        request = bots.CreateBotSessionRequest(parent=self._instance, bot_session=session)
+        session = self._asked(self._bots.CreateBotSession, request)
         try:
             while not self._ends.is_set():
                 for lease in session.leases:
@@ -185,15 +204,16 @@ class Session(threading.Thread):
         lease.state = bots.COMPLETED
 
 
-def main(host: str, folder: str, programs: str, property_: str) -> None:
+def main(host: str, instance: str, folder: str, programs: str, property_: str) -> int:
     name, _, value = property_.partition("=")
-    sessions = [Session(host, Path(folder), programs, (name, value)) for _ in range(SESSIONS)]
+    sessions = [Session(host, instance, Path(folder), programs, (name, value)) for _ in range(SESSIONS)]
     signal.signal(signal.SIGTERM, lambda *_: [session.end() for session in sessions])
     for session in sessions:
         session.start()
     for session in sessions:
         session.join()
+    return int(any(session.erred for session in sessions))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    raise SystemExit(main(*sys.argv[1:]))
