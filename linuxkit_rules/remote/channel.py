@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 from linuxkit_rules.errors import UsageError
 from linuxkit_rules.oci.transport import Network
 from linuxkit_rules.remote.endpoint import NAME, Endpoint, parse
+from linuxkit_rules.remote.silence import seconds_of
 
 if TYPE_CHECKING:
     import grpc
 
     from linuxkit_rules.remote.reapi import Server
-
-SECONDS = 5.0
-"""How long an executor may be silent."""
 
 EXTRA = "remote-execution"
 """What pip calls the packages that are needed."""
@@ -29,7 +27,7 @@ def connected(
     ``token`` is shown to it; ``seconds`` says how long it may be silent, ``""`` the default; ``is_stopped``
     whether the build is to end.  Raises UsageError, also where packages that are needed are not installed.
     """
-    endpoint, patience = parse(url, network), _seconds(seconds)
+    endpoint, patience = parse(url, network), seconds_of(seconds, "LINUXKIT_REMOTE_EXECUTOR_TIMEOUT")
     try:
         from linuxkit_rules.remote.reapi import Server
     except ImportError as error:
@@ -76,13 +74,3 @@ def _checked(token: str) -> str:
             hint="line ends and spaces often come with files",
         )
     return token
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text or SECONDS)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= 3600:
-        raise UsageError(f"LINUXKIT_REMOTE_EXECUTOR_TIMEOUT={text!r} is no number of seconds")
-    return seconds

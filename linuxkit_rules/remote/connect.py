@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from linuxkit_rules.errors import UsageError
 from linuxkit_rules.oci.credentials import Credentials
 from linuxkit_rules.oci.retry import NO_PATIENCE
 from linuxkit_rules.oci.transport import Network, Transport
@@ -12,9 +11,7 @@ from linuxkit_rules.remote.address import Account, HttpAddress, parse
 from linuxkit_rules.remote.artefacts import ArtefactCache
 from linuxkit_rules.remote.backend import Backend
 from linuxkit_rules.remote.bazel import BazelCache
-
-SECONDS = 5.0
-"""How long a cache may be silent."""
+from linuxkit_rules.remote.silence import seconds_of
 
 
 def connected(url: str, network: Network, credentials: Credentials, token: str, seconds: str) -> Backend:
@@ -24,20 +21,10 @@ def connected(url: str, network: Network, credentials: Credentials, token: str, 
     default.  Raises UsageError.
     """
     address = parse(url, network)
-    patience = _seconds(seconds)
+    patience = seconds_of(seconds, "LINUXKIT_REMOTE_CACHE_TIMEOUT")
     transport = Transport(
         dataclasses.replace(network, pauses=NO_PATIENCE, connect_seconds=patience, read_seconds=patience)
     )
     if isinstance(address, HttpAddress):
         return BazelCache(address, transport, Account(address, token, credentials))
     return ArtefactCache(address, transport, credentials)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text or SECONDS)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= 3600:
-        raise UsageError(f"LINUXKIT_REMOTE_CACHE_TIMEOUT={text!r} is no number of seconds")
-    return seconds
