@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -152,6 +157,47 @@ def test_two_that_vendor_into_one_folder_wait_for_each_other(project: Project, r
     assert [process.wait() for process in started] == [0] * 4
     layout = Layout.at(project.root / "together")
     assert all(layout.find(Reference.parse(name)) for name in names)
+
+
+def test_a_folder_that_another_writes_to_is_not_looked_into(project: Project, registry: str) -> None:
+    folder = project.root / "held"
+    folder.mkdir()
+    command = [sys.executable, "-m", "linuxkit_rules", "vendor", "held", "--format=tar", "box.yml"]
+    with subprocess.Popen(command, cwd=project.root) as waits:
+        with locked(folder):
+            while not is_waited_for(folder.stat().st_ino):
+                assert waits.poll() is None
+                time.sleep(0.01)
+            assert not list(folder.iterdir())
+            (folder / "blobs").mkdir()
+            (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+        assert waits.wait() == 0
+    assert Layout.at(folder).find(Reference.parse(f"{registry}/v/init:1"))
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
+
+
+def is_waited_for(inode: int) -> bool:
+    """Whether a process waits for a lock on a file (proc_locks(5))."""
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line and f":{inode} " in line for line in lines)
+
+
+def test_a_folder_left_half_made_is_gone_on_with(project: Project, registry: str) -> None:
+    (project.root / "vendored").mkdir()
+    left = project.root / "vendored" / ".oci-layout.moby-killed"
+    left.touch()
+    folder = vendored(project, "--format=tar")
+    assert not left.exists()
+    assert Layout.at(folder).find(Reference.parse(f"{registry}/v/init:1"))
 
 
 def test_another_folder_is_left_alone(project: Project) -> None:

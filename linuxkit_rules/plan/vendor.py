@@ -24,7 +24,7 @@ from linuxkit_rules.oci.manifest import MANIFESTS, Index, Manifest, Member, Plat
 from linuxkit_rules.oci.reference import Reference, parse_source
 from linuxkit_rules.oci.signature import BUNDLE, PAYLOAD_LIMIT, SIGNATURE_ARTIFACT, signature_tag
 from linuxkit_rules.plan.graph import Step, blamed
-from linuxkit_rules.plan.written import replace_file, replacing
+from linuxkit_rules.plan.written import is_left, replace_file, replacing
 from linuxkit_rules.stages.access import PACKAGES
 from linuxkit_rules.stages.component import ComponentImage
 from linuxkit_rules.stages.deb import Deb
@@ -35,6 +35,9 @@ from linuxkit_rules.stages.verify import read_evidence
 from linuxkit_rules.stages.whole import StoreOrigin, WholeImage, read_whole
 from linuxkit_rules.store.blobs import OCTET_STREAM
 from linuxkit_rules.store.locks import lock
+
+VERSION = "oci-layout"
+"""The file by which a folder is an OCI image layout (image-layout, "oci-layout file")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +76,12 @@ def vendor(want: Wanted, folder: Path, engine: Engine) -> None:
     Another process that writes to it is waited for.  Raises NetworkError, ImageError or PackageError where
     something cannot be had, StoreError where the folder cannot be written.
     """
-    _claim(folder)
     with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
         number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         lock(number, fcntl.LOCK_EX)
+        _claim(folder)
         _fill(want, folder, engine)
     finally:
         os.close(number)
@@ -171,14 +175,19 @@ def _config(source: ImageStage, manifest: Manifest | Index, blobs: Path, engine:
 
 
 def _claim(folder: Path) -> None:
-    """Make the folder a layout; raise ImageError where it is something else."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "oci-layout").exists():
+    """Make the folder a layout; raise ImageError where it is something else.
+
+    The file that says so comes first: a folder left half made is one that the next run may go on with.
+    """
+    with _writing(folder):
+        names = {path.name for path in folder.iterdir() if not is_left(path, VERSION)}
+    if names and VERSION not in names:
         hint = "name a new folder, or one that `moby vendor` has made"
         raise ImageError("is neither empty nor an OCI image layout", where=str(folder), hint=hint)
+    _put(folder / VERSION, canonical_json({"imageLayoutVersion": "1.0.0"}))
     with _writing(folder):
         (folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
         (folder / PACKAGES).mkdir(exist_ok=True)
-    _put(folder / "oci-layout", canonical_json({"imageLayoutVersion": "1.0.0"}))
 
 
 def _members(folder: Path) -> dict[str, Member]:

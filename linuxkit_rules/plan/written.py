@@ -20,11 +20,10 @@ def replacing(target: Path) -> Iterator[IO[bytes]]:
 
     What a killed process has left of such a file is removed.
     """
-    prefix = f".{target.name}.moby-"
-    for left in target.parent.iterdir():
-        if left.name.startswith(prefix):
-            remove_free(left)
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=prefix, delete=False) as file:
+    for path in target.parent.iterdir():
+        if is_left(path, target.name):
+            remove_free(path)
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=_prefix(target.name), delete=False) as file:
         temporary = Path(file.name)
         try:
             lock(file.fileno(), fcntl.LOCK_EX)
@@ -35,6 +34,15 @@ def replacing(target: Path) -> Iterator[IO[bytes]]:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def is_left(path: Path, name: str) -> bool:
+    """Whether ``path`` is what a process that writes a file ``name``, or was killed, has of it."""
+    return path.name.startswith(_prefix(name))
+
+
+def _prefix(name: str) -> str:
+    return f".{name}.moby-"
 
 
 def replace_file(path: Path, data: bytes, error: Callable[[str], LinuxKitError]) -> None:
