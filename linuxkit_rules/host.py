@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from linuxkit_rules.errors import UsageError
 
 if TYPE_CHECKING:
+    from linuxkit_rules.oci.network import Network
     from linuxkit_rules.oci.progress import Progress
-    from linuxkit_rules.oci.transport import Network
     from linuxkit_rules.remote.backend import Backend
     from linuxkit_rules.remote.cache import RemoteCache
     from linuxkit_rules.remote.executor import Executor
@@ -107,11 +107,10 @@ def remote_cache(
 
     Whether the URL means something is seen when the cache is asked first; then UsageError is raised.
     """
-    from linuxkit_rules.remote.cache import RemoteCache, place_of
-
     url = variables.get("LINUXKIT_REMOTE_CACHE", "")
     if not url or is_set(variables.get("LINUXKIT_OFFLINE", "")):
         return None
+    from linuxkit_rules.remote.cache import RemoteCache, place_of
 
     def connect() -> Backend:
         from linuxkit_rules.oci.credentials import DockerConfig
@@ -137,13 +136,12 @@ def remote_executor(
     raised here for ``LINUXKIT_REMOTE_EXECUTOR_PLATFORM`` that means nothing.  ``is_stopped`` says whether the
     build is to end.
     """
-    from linuxkit_rules.remote.channel import connected
-    from linuxkit_rules.remote.endpoint import properties
-    from linuxkit_rules.remote.executor import Executor
-
     url = variables.get("LINUXKIT_REMOTE_EXECUTOR", "")
     if not url or is_set(variables.get("LINUXKIT_OFFLINE", "")):
         return None
+    from linuxkit_rules.remote.channel import connected
+    from linuxkit_rules.remote.endpoint import properties
+    from linuxkit_rules.remote.executor import Executor
 
     def connect() -> Server:
         environment.setdefault("GRPC_VERBOSITY", "NONE")  # its library prints what we say ourselves
@@ -181,7 +179,7 @@ def account_files(environment: Mapping[str, str] = os.environ) -> tuple[Path, ..
 
 def _network(variables: Mapping[str, str], environment: Mapping[str, str]) -> Network:
     from linuxkit_rules.oci.dial import Proxies
-    from linuxkit_rules.oci.transport import Network
+    from linuxkit_rules.oci.network import Network
 
     def either(name: str) -> str:
         return environment.get(name.lower()) or environment.get(name) or ""

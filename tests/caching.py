@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.errors import DamagedError
 from linuxkit_rules.oci.credentials import Anonymous, Credentials
+from linuxkit_rules.oci.network import Network
 from linuxkit_rules.oci.progress import Progress
-from linuxkit_rules.oci.transport import Network
 from linuxkit_rules.remote.cache import RemoteCache, place_of
 from linuxkit_rules.remote.connect import connected
 from linuxkit_rules.remote.uploads import Uploads

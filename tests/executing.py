@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from linuxkit_rules.digest import Descriptor
-from linuxkit_rules.oci.transport import Network
+from linuxkit_rules.oci.network import Network
 from linuxkit_rules.remote.channel import connected
 from linuxkit_rules.remote.endpoint import properties
 from linuxkit_rules.remote.executor import Executor

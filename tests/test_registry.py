@@ -12,9 +12,9 @@ from linuxkit_rules.errors import ImageError, NetworkError
 from linuxkit_rules.oci.dial import CONNECTIONS
 from linuxkit_rules.oci.layout import Layout
 from linuxkit_rules.oci.manifest import CONFIG, DOCKER_MANIFEST, MANIFEST, Manifest, Member, Platform
+from linuxkit_rules.oci.network import Network
 from linuxkit_rules.oci.reference import Reference
 from linuxkit_rules.oci.registry import Clients, Registry
-from linuxkit_rules.oci.transport import Network
 from linuxkit_rules.stages.access import Access
 from linuxkit_rules.stages.fetch import WORKERS
 from linuxkit_rules.stages.image import PullImage

@@ -11,8 +11,8 @@ import pytest
 
 from linuxkit_rules.errors import DamagedError, ImageError, UsageError
 from linuxkit_rules.host import remote_cache, remote_executor
+from linuxkit_rules.oci.network import Network
 from linuxkit_rules.oci.progress import Silent
-from linuxkit_rules.oci.transport import Network
 from linuxkit_rules.remote import execution
 from linuxkit_rules.remote.channel import connected
 from linuxkit_rules.remote.endpoint import parse, properties

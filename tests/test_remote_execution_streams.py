@@ -11,7 +11,7 @@ from buildgrid.common.protos.build.bazel.remote.execution.v2 import remote_execu
 from buildgrid.common.protos.google.longrunning import operations_pb2 as operations
 
 from linuxkit_rules.formats.entry import Kind
-from linuxkit_rules.oci.transport import Network
+from linuxkit_rules.oci.network import Network
 from linuxkit_rules.remote import execution
 from linuxkit_rules.remote.action import StoppedError
 from linuxkit_rules.remote.channel import connected

@@ -15,9 +15,9 @@ from linuxkit_rules.oci.image import load
 from linuxkit_rules.oci.layout import REF_NAME, Layout
 from linuxkit_rules.oci.manifest import INDEX, MANIFEST, Member, Platform
 from linuxkit_rules.oci.mirrors import Mirror
+from linuxkit_rules.oci.network import Network
 from linuxkit_rules.oci.reference import Reference
 from linuxkit_rules.oci.signature import BUNDLE, LIMIT, PAYLOAD_LIMIT, SIGNATURE_ARTIFACT
-from linuxkit_rules.oci.transport import Network
 from linuxkit_rules.oci.verify import Requirement
 from linuxkit_rules.plan.graph import Step
 from linuxkit_rules.plan.vendor import Wanted, vendor

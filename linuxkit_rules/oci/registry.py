@@ -20,10 +20,11 @@ from linuxkit_rules.oci.credentials import Anonymous, Credentials
 from linuxkit_rules.oci.download import Download
 from linuxkit_rules.oci.manifest import CONFIGS, INDEX, INDEXES, MANIFESTS, Index, Member, parse
 from linuxkit_rules.oci.mirrors import Mirror, mirrors_of
+from linuxkit_rules.oci.network import Network
 from linuxkit_rules.oci.place import Place
 from linuxkit_rules.oci.progress import Progress, Silent
 from linuxkit_rules.oci.reference import DEFAULT_DOMAIN, Reference
-from linuxkit_rules.oci.transport import Network, Transport
+from linuxkit_rules.oci.transport import Transport
 
 T = TypeVar("T")
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from linuxkit_rules.errors import NetworkError
 
@@ -89,6 +88,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def date_of(text: str) -> datetime | None:
     """Read an HTTP date (RFC 9110, 5.6.7) or a time as RFC 3339 has it; None where it is neither."""
+    from email.utils import parsedate_to_datetime
+
     for read in (parsedate_to_datetime, datetime.fromisoformat):
         try:
             found = read(text)

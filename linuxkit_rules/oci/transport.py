@@ -12,17 +12,16 @@ import contextlib
 import http.client
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 from linuxkit_rules.errors import NetworkError, one_line
 from linuxkit_rules.oci.addresses import Kind, less_trusted, literal, may_send
-from linuxkit_rules.oci.dial import Dialer, Proxies, adapter, dial, refused
-from linuxkit_rules.oci.retry import ATTEMPTS, PassingError, Patience, Pauses, SilentError
+from linuxkit_rules.oci.dial import adapter, dial, refused
+from linuxkit_rules.oci.network import Network
+from linuxkit_rules.oci.retry import ATTEMPTS, PassingError, Patience, SilentError
 
 if TYPE_CHECKING:
     import requests
@@ -40,33 +39,6 @@ _TLS_FAULTS = {
 """Faults of TLS that do not pass, and what to do."""
 
 _SLOWEST = 1024  # bytes a second, over the time that a read may take
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """What this machine's user says of networks.
-
-    ``plain_http`` names the registries (``host`` or ``host:port``) that may be asked without TLS; loopback
-    always may.  Certificates are verified with the bundle ``trust``, None for certifi's, and ``ca_files``
-    beside it.  A connection may take ``connect_seconds``, and ``read_seconds`` pass without a byte; ``clock``
-    counts them.
-    """
-
-    plain_http: tuple[str, ...] = ()
-    trust: Path | None = None
-    ca_files: tuple[Path, ...] = ()
-    proxies: Proxies = field(default_factory=Proxies)
-    dialer: Dialer = field(default_factory=Dialer)
-    pauses: Pauses = field(default_factory=Pauses)
-    clock: Callable[[], float] = time.monotonic
-    connect_seconds: float = 10
-    read_seconds: float = 60
-
-    def may_be_plain(self, place: str) -> bool:
-        """Whether ``host`` or ``host:port`` may be asked over plain HTTP: loopback, or told by name."""
-        host = urlsplit(f"//{place}").hostname or ""
-        named = place in self.plain_http or host in self.plain_http
-        return named or host == "localhost" or _is_loopback(host)
 
 
 class Transport:
@@ -317,7 +289,3 @@ def _innermost(error: BaseException) -> BaseException:
 def _place(url: str) -> tuple[str, int]:
     parts = urlsplit(url)
     return (parts.hostname or "").rstrip("."), parts.port or (443 if parts.scheme == "https" else 80)
-
-
-def _is_loopback(host: str) -> bool:
-    return host != "localhost" and not host.endswith(".localhost") and literal(host) is Kind.LOOPBACK

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib
 import pkgutil
+import re
 from collections.abc import Mapping, Sequence
 
 import linuxkit_rules.outputs
@@ -19,19 +20,42 @@ from linuxkit_rules.spec import legacy as spec
 @functools.cache
 def outputs() -> Mapping[str, Output]:
     """Give every format by its name, sorted."""
-    for module in pkgutil.iter_modules(linuxkit_rules.outputs.__path__):
-        importlib.import_module(f"linuxkit_rules.outputs.{module.name}")
-    found = [kind() for kind in Output.__subclasses__()]
-    return {output.name: output for output in sorted(found, key=lambda output: output.name)}
+    for module in _modules():
+        _read(module)
+    return {kind.name: _made(kind) for kind in sorted(Output.__subclasses__(), key=lambda kind: kind.name)}
 
 
 def by_name(name: str) -> Output:
-    """Give the format ``name``; raise UsageError where there is none."""
+    """Give the format ``name``; raise UsageError where there is none.
+
+    Of the folder's modules only the one that is called like the format is read, if there is one.
+    """
+    name = name.strip()
+    module = re.sub(r"[-+]", "_", name)
+    if module in _modules():
+        _read(module)
+        for kind in Output.__subclasses__():
+            if kind.name == name:
+                return _made(kind)
     try:
-        return outputs()[name.strip()]
+        return outputs()[name]
     except KeyError:
         known = ", ".join(outputs())
-        raise UsageError(f"there is no format {name.strip()!r}", hint=f"one of {known}") from None
+        raise UsageError(f"there is no format {name!r}", hint=f"one of {known}") from None
+
+
+@functools.cache
+def _modules() -> frozenset[str]:
+    return frozenset(module.name for module in pkgutil.iter_modules(linuxkit_rules.outputs.__path__))
+
+
+def _read(module: str) -> None:
+    importlib.import_module(f"linuxkit_rules.outputs.{module}")
+
+
+@functools.cache
+def _made(kind: type[Output]) -> Output:
+    return kind()
 
 
 def named(wanted: Sequence[spec.Output]) -> list[str]:

@@ -10,8 +10,6 @@ from linuxkit_rules.errors import one_line
 from linuxkit_rules.plan.graph import Input, Step, inputs
 from linuxkit_rules.spec.linuxkit import File, normal
 from linuxkit_rules.stages.bundle import Bundle
-from linuxkit_rules.stages.layering import Layering
-from linuxkit_rules.stages.layers import PackLayers, SharedLayers
 from linuxkit_rules.stages.pack import Packing
 from linuxkit_rules.stages.segment import Segment
 
@@ -57,6 +55,9 @@ def layered(
     """
     if not containers:
         return
+    from linuxkit_rules.stages.layering import Layering
+    from linuxkit_rules.stages.layers import SharedLayers
+
     images = [item for item in containers if item.bundle.first is None]
     stage = Layering(tuple(item.component for item in images), tuple(item.bundle.image for item in images))
     layering = Step("containers/layering", stage, inputs(*(("image", item.image) for item in images)))
@@ -71,5 +72,7 @@ def layered(
 
 def _packed(item: Planned, layering: Step, packing: Packing, support: tuple[Input, ...]) -> Step:
     """Give the step that packs an image's layers."""
+    from linuxkit_rules.stages.layers import PackLayers
+
     given = (*inputs(("image", item.image), ("layering", layering)), *support)
     return Step(f"{item.name}/layers", PackLayers(**packing), given, item.where, group=item.name)

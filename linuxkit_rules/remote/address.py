@@ -8,8 +8,8 @@ from urllib.parse import unquote, urlsplit
 from linuxkit_rules.errors import LinuxKitError, UsageError
 from linuxkit_rules.oci.auth import basic
 from linuxkit_rules.oci.credentials import Credential, Credentials
+from linuxkit_rules.oci.network import Network
 from linuxkit_rules.oci.reference import Reference
-from linuxkit_rules.oci.transport import Network
 
 NAME = "LINUXKIT_REMOTE_CACHE"
 _HINT = "https://HOST/PREFIX, or oci://REGISTRY/REPOSITORY"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from linuxkit_rules.errors import UsageError
-from linuxkit_rules.oci.transport import Network
+from linuxkit_rules.oci.network import Network
 from linuxkit_rules.remote.endpoint import NAME, Endpoint, parse
 from linuxkit_rules.remote.silence import seconds_of
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from linuxkit_rules.oci.credentials import Credentials
+from linuxkit_rules.oci.network import Network
 from linuxkit_rules.oci.retry import NO_PATIENCE
-from linuxkit_rules.oci.transport import Network, Transport
+from linuxkit_rules.oci.transport import Transport
 from linuxkit_rules.remote.address import Account, HttpAddress, parse
 from linuxkit_rules.remote.artefacts import ArtefactCache
 from linuxkit_rules.remote.backend import Backend

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from linuxkit_rules.errors import UsageError, one_line
-from linuxkit_rules.oci.transport import Network
+from linuxkit_rules.oci.network import Network
 from linuxkit_rules.remote.action import Properties
 
 NAME = "LINUXKIT_REMOTE_EXECUTOR"

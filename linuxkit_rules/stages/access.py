@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from linuxkit_rules.errors import NetworkError
 from linuxkit_rules.oci.credentials import Anonymous, Credentials
 from linuxkit_rules.oci.mirrors import Mirror
+from linuxkit_rules.oci.network import Network
 from linuxkit_rules.oci.progress import Progress, Silent
 from linuxkit_rules.oci.reference import Reference
-from linuxkit_rules.oci.registry import Clients, Registry
-from linuxkit_rules.oci.transport import Network
+
+if TYPE_CHECKING:
+    from linuxkit_rules.oci.registry import Clients, Registry
 
 PACKAGES = "packages"
 """Folder of Debian packages in a vendored folder."""
+
+
+class Shared:
+    """What all registries share, made when the first is asked: most builds ask none."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._clients: Clients | None = None
+
+    def clients(self, network: Network) -> Clients:
+        """Give the same at each call."""
+        from linuxkit_rules.oci.registry import Clients
+
+        with self._guard:
+            self._clients = self._clients or Clients.on(network)
+            return self._clients
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +56,7 @@ class Access:
     endpoints: tuple[tuple[str, str], ...] = ()
     packages: Path | None = None
     progress: Progress = field(default_factory=Silent, compare=False, repr=False)
-    clients: Clients = field(init=False, compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "clients", Clients.on(self.network))
+    _shared: Shared = field(init=False, compare=False, repr=False, default_factory=Shared)
 
     def registry(self, reference: Reference) -> Registry:
         """Give the repository of ``reference``, to be closed; NetworkError where nothing may be asked."""
@@ -47,9 +64,11 @@ class Access:
             raise NetworkError(
                 "the image is not in the store, and nothing may be fetched", where=str(reference)
             )
+        from linuxkit_rules.oci.registry import Registry
+
         return Registry(
             reference,
-            self.clients,
+            self._shared.clients(self.network),
             mirrors=self.mirrors,
             endpoints=dict(self.endpoints),
             credentials=self.credentials,

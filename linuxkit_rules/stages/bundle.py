@@ -25,7 +25,6 @@ from linuxkit_rules.spec.image import ImageConfig, read_label
 from linuxkit_rules.spec.merge import bind_volumes
 from linuxkit_rules.spec.metadata import expanded
 from linuxkit_rules.spec.runtime import Runtime
-from linuxkit_rules.stages.layering import layers_of
 from linuxkit_rules.stages.pack import FIXED_TIME, parents
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.blobs import Store
@@ -117,8 +116,12 @@ class Bundle(Stage):
 
 def layer_directories(inputs: Inputs, store: Store) -> tuple[str, ...]:
     """Give where the layers of the input ``image`` lie, the topmost first; nothing without ``layering``."""
+    if "layering" not in inputs:
+        return ()
+    from linuxkit_rules.stages.layering import layers_of
+
     (image,) = inputs["image"]
-    known = (layers_of(image, layering, store) for layering in inputs.get("layering", ()))
+    known = (layers_of(image, layering, store) for layering in inputs["layering"])
     return tuple(layer.directory for layers in known for layer in layers[::-1])
 
 

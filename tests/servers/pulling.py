@@ -8,9 +8,9 @@ from typing import Any
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.oci.image import load
 from linuxkit_rules.oci.manifest import LAYER, MANIFEST, Manifest, parse
+from linuxkit_rules.oci.network import Network
 from linuxkit_rules.oci.progress import Silent
 from linuxkit_rules.oci.retry import Pauses
-from linuxkit_rules.oci.transport import Network
 from linuxkit_rules.stages.access import Access
 from linuxkit_rules.stages.image import PullImage
 from linuxkit_rules.stages.stage import Engine
