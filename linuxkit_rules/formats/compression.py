@@ -21,6 +21,7 @@ from isal import igzip_lib, isal_zlib
 
 from linuxkit_rules.errors import FormatError
 from linuxkit_rules.formats.account import note
+from linuxkit_rules.formats.buffers import page_buffer
 from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
 from linuxkit_rules.formats.source import Source
 from linuxkit_rules.formats.streams import SupportsWrite
@@ -112,7 +113,7 @@ class _Writer:
         self._out = out
         self._recipe = (compression, level)
         self._compressor: _Compressor | None = None
-        self._piece = memoryview(bytearray(_WRITE))
+        self._piece = page_buffer(_WRITE)
         self._filled = 0
         self._size = 0
 

@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from linuxkit_rules.errors import LinuxKitError, SpecError
+from linuxkit_rules.formats.buffers import sha256_of
 from linuxkit_rules.oci.reference import DirectorySource, LibrarySource, Reference, parse_source
 from linuxkit_rules.plan.git import Checkout, GitError, is_empty_submodule
 from linuxkit_rules.plan.memo import PACKAGE, Evidence
@@ -191,7 +192,7 @@ def _row(path: Path, name: bytes) -> bytes:
         elif stat.S_ISREG(mode):
             kind = b"100755" if mode & stat.S_IXUSR else b"100644"
             with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                digest = sha256_of(file)
         else:
             return b""
     except (FileNotFoundError, NotADirectoryError):

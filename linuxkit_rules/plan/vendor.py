@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from pathlib import Path, PurePath
 from linuxkit_rules.debian.lock import Pin
 from linuxkit_rules.digest import Descriptor, canonical_json
 from linuxkit_rules.errors import ImageError, StoreError
+from linuxkit_rules.formats.buffers import sha256_of
 from linuxkit_rules.formats.entry import Slice
 from linuxkit_rules.oci.layout import REF_NAME, Layout
 from linuxkit_rules.oci.manifest import MANIFESTS, Index, Manifest, Member, Platform, parse, refers
@@ -209,7 +209,7 @@ def _copy(engine: Engine, blob: Descriptor, target: Path) -> None:
     with _writing(target):
         if target.is_file() and target.stat().st_size == blob.size:
             with target.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() == blob.digest.hex:
+                if sha256_of(file) == blob.digest.hex:
                     return
         with replacing(target) as file:
             engine.store.copy(Slice(blob.digest, 0, blob.size) if blob.size else b"", file)

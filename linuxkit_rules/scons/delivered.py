@@ -8,7 +8,6 @@ SCons would read all of it after each delivery, and again in each run with a tar
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from SCons.Node.FS import File
 from SCons.Util import hash_signature
 
 from linuxkit_rules.errors import LinuxKitError
+from linuxkit_rules.formats.buffers import sha256_of
 from linuxkit_rules.store.pieces import is_written
 
 Node = Any
@@ -69,7 +69,7 @@ def is_delivered(target: Node, note: Node) -> bool:
     if not digest or path.is_symlink() or not path.is_file():
         return False
     with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == digest
+        return f"sha256:{sha256_of(file)}" == digest
 
 
 def is_recorded(target: Node) -> bool:

@@ -11,12 +11,14 @@ import contextlib
 import enum
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, TypedDict
+from io import BufferedReader
+from typing import Any, TypedDict
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import StoreError
 from linuxkit_rules.formats import cpio, tar
 from linuxkit_rules.formats.account import note
+from linuxkit_rules.formats.buffers import page_buffer
 from linuxkit_rules.formats.compression import LARGE, Compression, compressed
 from linuxkit_rules.formats.entry import Entry, Kind, Slice
 from linuxkit_rules.formats.streams import Copy, SupportsWrite
@@ -33,6 +35,8 @@ MEMBERS = "application/vnd.linuxkit-rules.members.v1.tar"
 ALIGNMENT = 4
 FIXED_TIME = 1492533000
 """2017-04-18T16:30:00Z: LinuxKit's time for everything that it makes itself."""
+
+_BLOCK = 1 << 18
 
 
 class Form(enum.Enum):
@@ -165,7 +169,8 @@ def parents(path: str) -> Iterator[Entry]:
 def open_blobs(store: Store) -> Iterator[Copy]:
     """Give what ``Store.copy`` does, with each blob opened once: for many files out of few layers."""
     with contextlib.ExitStack() as stack:
-        files: dict[Digest, BinaryIO] = {}
+        files: dict[Digest, BufferedReader] = {}
+        buffer = page_buffer(_BLOCK)
 
         def copy(content: bytes | Slice, out: SupportsWrite) -> None:
             if isinstance(content, bytes):
@@ -174,17 +179,17 @@ def open_blobs(store: Store) -> Iterator[Copy]:
             file = files.get(content.digest)
             if file is None:
                 file = files[content.digest] = stack.enter_context(store.open(content.digest))
-            _copy_slice(file, content, out)
+            _copy_slice(file, content, out, buffer)
 
         yield copy
 
 
-def _copy_slice(file: BinaryIO, content: Slice, out: SupportsWrite) -> None:
+def _copy_slice(file: BufferedReader, content: Slice, out: SupportsWrite, buffer: memoryview) -> None:
     note(read=content.size)
     file.seek(content.offset)
     left = content.size
     while left:
-        data = file.read(min(left, 1 << 20))
+        data = buffer[: file.readinto(buffer[:left])]
         if not data:
             raise StoreError(f"blob {content.digest} ends too early", hint="build again")
         out.write(data)

@@ -27,6 +27,7 @@ from typing import BinaryIO
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import DamagedError, StoreError
 from linuxkit_rules.formats.account import note
+from linuxkit_rules.formats.buffers import page_buffer, sha256_of
 from linuxkit_rules.formats.entry import Slice
 from linuxkit_rules.formats.streams import SupportsWrite
 from linuxkit_rules.store.locks import Locks
@@ -153,7 +154,7 @@ class Store:
         file = self._open(digest)
         if digest not in self._sound:
             try:
-                self._check(digest, hashlib.file_digest(file, "sha256").hexdigest())
+                self._check(digest, sha256_of(file))
                 note(read=file.tell(), hashed=file.tell())
                 file.seek(0)
             except BaseException:
@@ -182,7 +183,7 @@ class Store:
         found = hashlib.sha256() if content.digest not in self._sound and self._is_whole(content) else None
         with self._open(content.digest) if found else self.open(content.digest) as file:
             file.seek(content.offset)
-            left, space = content.size, memoryview(bytearray(min(content.size, block)))
+            left, space = content.size, page_buffer(min(content.size, block) or 1)
             while left:
                 data = space[: file.readinto(space[:left])]
                 if not data:

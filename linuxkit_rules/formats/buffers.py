@@ -1,0 +1,27 @@
+"""Reading in bulk: buffers that are made once and begin at a page.
+
+The target of a copy should not lie 1 to 31 bytes behind its source, modulo 4,096: there AMD's Zen processors
+take four to six times as long (measured on 395 MB read from the page cache: 0.25 s for 0.045 s).  The page
+cache begins at a page, and ``malloc`` gives large buffers 16 bytes behind one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from io import BufferedReader
+
+_BLOCK = 1 << 18
+
+
+def page_buffer(size: int) -> memoryview:
+    """Give a buffer of ``size`` bytes, at least one, that begins at a page."""
+    return memoryview(mmap.mmap(-1, size))
+
+
+def sha256_of(file: BufferedReader) -> str:
+    """Read ``file`` to its end; give the sha256 of what was read, in hex digits."""
+    found, buffer = hashlib.sha256(), page_buffer(_BLOCK)
+    while size := file.readinto(buffer):
+        found.update(buffer[:size])
+    return found.hexdigest()
