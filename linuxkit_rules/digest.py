@@ -52,7 +52,7 @@ class Descriptor:
         """Read the descriptor's JSON object; raise FormatError where a property is missing or not right."""
         if not isinstance(value, dict):
             raise FormatError("a descriptor must be an object")
-        media_type, digest, size = (value.get(key) for key in ("mediaType", "digest", "size"))
+        media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
         if not isinstance(media_type, str) or not isinstance(digest, str):
             raise FormatError("a descriptor needs mediaType and digest as strings")
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:

@@ -1,7 +1,7 @@
 """What SCons runs: one action for all stages, one that delivers a file, one for a YAML that is itself built.
 
 SCons signs a plain function by its byte code, so that a changed helper or parameter rebuilds nothing.  These
-actions sign themselves by the stage's name and version; parameters are ``Value`` sources beside the inputs.
+actions sign themselves by the recipe: the stage's name and version, and its parameters.
 """
 
 from __future__ import annotations
@@ -98,16 +98,23 @@ class Part(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What a descriptor target stands for: its tasks, each after those that it needs."""
+    """What a descriptor target stands for: its tasks, each after those that it needs.
+
+    ``signature`` tells everything that decides the results but the sources' contents.
+    """
 
     parts: tuple[Part, ...]
     site: Site
+    signature: str
 
-    def recipe(self) -> str:
-        """Give everything that decides the results but the sources' contents."""
-        if len(self.parts) == 1:
-            return self.parts[0].task.recipe
-        return "\n".join(f"{part.task.recipe} {json.dumps(part.inputs)}" for part in self.parts)
+    @classmethod
+    def of(cls, parts: tuple[Part, ...], site: Site) -> Job:
+        """Give the job with its signature."""
+        recipes = (
+            f"{part.task.stage} {part.task.recipe} {[(item.source, item.part) for item in part.inputs]}"
+            for part in parts
+        )
+        return cls(parts, site, "\n".join((*recipes, site.limits_note)))
 
 
 class RunStage(Action):
@@ -120,10 +127,14 @@ class RunStage(Action):
         tasks = [part.task for part in target[0].attributes.linuxkit_job.parts]
         return "\n".join(f"{task.stage.partition('/')[0]} {task.name}" for task in tasks)
 
-    def get_presig(self, target: Sequence[Node], source: Any, env: Any, executor: Any = None) -> bytes:
-        """Sign by the stage's name and version."""
+    def genstring(self, target: Nodes, source: Nodes, env: Any, executor: Any = None) -> str:
+        """Give what ``scons --debug=explain`` shows, old and new, where the recipe has changed."""
         job: Job = target[0].attributes.linuxkit_job
-        return " ".join(part.task.stage for part in job.parts).encode()
+        return job.signature
+
+    def get_presig(self, target: Sequence[Node], source: Any, env: Any, executor: Any = None) -> bytes:
+        """Sign by what the target stands for."""
+        return self.genstring(target, source, env, executor).encode()
 
     def work(self, targets: Sequence[Node], sources: Sequence[Node], env: Any) -> None:
         """Read the inputs' descriptors, run the stage, write its descriptor."""
@@ -282,7 +293,7 @@ def _to_json(result: Result) -> dict[str, Any]:
 def decode(data: bytes) -> list[Result]:
     """Read a descriptor target; raise FormatError where it is none."""
     try:
-        values = [json.loads(line) for line in data.splitlines()]
+        values = json.loads(b"[" + b",".join(data.splitlines()) + b"]")
         refers = [tuple(Descriptor.from_json(item) for item in value.get("refers", ())) for value in values]
     except (ValueError, AttributeError, TypeError) as error:
         raise FormatError("a descriptor target is damaged", hint="remove the .linuxkit folder") from error

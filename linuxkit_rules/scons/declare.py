@@ -19,7 +19,7 @@ from SCons.CacheDir import CacheDir
 from SCons.Environment import OverrideEnvironment
 from SCons.Util import hash_signature
 
-from linuxkit_rules.digest import Descriptor, canonical_json
+from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.errors import FormatError, UsageError
 from linuxkit_rules.scons.actions import Deliver, Discard, Job, Node, Origin, Part, RunStage, decode
 from linuxkit_rules.scons.delivered import Delivered, noted, stored
@@ -143,11 +143,12 @@ class Declarations:
         if node is None:
             sources: dict[Node, int] = {}
             members = draft.members(number)
-            job = Job(tuple(self._part(draft, item, members, sources) for item in members), self._site)
-            key = job.recipe(), tuple(sources)
+            parts = tuple(self._part(draft, item, members, sources) for item in members)
+            job = Job.of(parts, self._site)
+            key = job.signature, tuple(sources)
             node = self._nodes.get(key)
             if node is None:
-                node = self._nodes[key] = self._declare(draft, task.group or task.name, job, *key)
+                node = self._nodes[key] = self._declare(draft, task.group or task.name, job, list(sources))
             draft.nodes[place] = node
         return node
 
@@ -165,12 +166,9 @@ class Declarations:
         task = draft.outline.tasks[number]
         return Part(task, tuple(origin(given) for _, given in task.inputs), lambda: draft.step(number))
 
-    def _declare(self, draft: Draft, name: str, job: Job, recipe: str, sources: Sequence[Node]) -> Node:
+    def _declare(self, draft: Draft, name: str, job: Job, sources: Sequence[Node]) -> Node:
         target = draft.folder.File(self._free(str(draft.folder), name) + ".json")
-        decisive = [draft.env.Value(recipe)]
-        if changed := self._site.limits.changed():
-            decisive.append(draft.env.Value(canonical_json({"limits": changed}).decode()))
-        (node,) = _run_stage(draft.env, target=target, source=[*sources, *decisive])
+        (node,) = _run_stage(draft.env, target=target, source=sources)
         node.attributes.linuxkit_job = job
         node.set_nocache()
         self._results[node] = self._trusted(node)
@@ -197,9 +195,10 @@ class Declarations:
             results = decode(data)
         except (OSError, FormatError):
             return None
-        csig = getattr(stored(node).ninfo, "csig", None)
-        if csig is not None and csig != hash_signature(data):
+        known, found = getattr(stored(node).ninfo, "csig", None), hash_signature(data)
+        if known not in (None, found):
             return None
+        node.get_ninfo().csig = found  # else SCons reads the file again
         complete = len(results) == len(node.attributes.linuxkit_job.parts)
         return results if complete and all(map(self._is_there, results)) else None
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import SCons.Action
 
+from linuxkit_rules.digest import canonical_json
 from linuxkit_rules.errors import FormatError, UsageError
 from linuxkit_rules.formats.limits import Limits
 from linuxkit_rules.host import (
@@ -150,12 +151,16 @@ def settings_of(choices: Mapping[str, Any]) -> Settings:
 
 
 class Site:
-    """Where things are: the ``store``; the ``limits`` of images; the ``engine``, made when it has to run."""
+    """Where things are: the ``store``; the ``limits`` of images; the ``engine``, made when it has to run.
+
+    ``limits_note`` names the limits that are not the default ones.
+    """
 
     def __init__(self, root: Path, trace: str, fetching: Mapping[str, str], limits: Limits) -> None:
         self.remote = remote_cache(fetching, lambda: self.engine.access.progress)
         self.store = Store(root, source=self.remote)
         self.limits = limits
+        self.limits_note = canonical_json(changed).decode() if (changed := limits.changed()) else ""
         self._fetching = fetching
         self._trace = Path(trace) if trace else None
         self._engine: Engine | None = None

@@ -9,8 +9,10 @@ Construction variables: ``linuxkit_rules.scons.settings.DEFAULTS``.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -57,11 +59,24 @@ def linuxkit_image(
     if layered is not None:
         overrides["LINUXKIT_LAYERED"] = str(layered)
     try:
-        return declare(env.Override(overrides) if overrides else env, target, source, formats)
+        with _without_collection():
+            return declare(env.Override(overrides) if overrides else env, target, source, formats)
     except LinuxKitError as error:
         # SCons's own UserError would add a line that names this file as the place of the fault.
         print(f"\nscons: *** {error}", file=sys.stderr)
         sys.exit(2)
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Look for no garbage: declaring leaves none, but many objects that would be looked at over and over."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def declare(env: Any, target: Any, source: Any, formats: str | Sequence[str]) -> list[Node]:

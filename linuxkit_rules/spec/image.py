@@ -209,6 +209,11 @@ class ImageConfig:
         None, doc="What init does around the container. What is not given here is the label's, key by key."
     )
 
+    def names(self) -> set[str]:
+        """Give the names of containers that stand for numbers of users and groups."""
+        named = (self.uid, self.gid, *(self.additionalGids or ()))
+        return {item for item in named if isinstance(item, str)}
+
 
 def read_label(text: str, name: str) -> ImageConfig:
     """Read the label ``org.mobyproject.config`` (JSON, or YAML); raise SpecError or ErrorList.

@@ -61,7 +61,8 @@ class Bundle(Stage):
 
     With an input ``layering`` the root file system is an overlay of the image's layers there.  ``config`` has
     paths in place of volumes' names.  ``first`` is the first container of the same image, if that is another
-    one: its files are used.  ``ids`` pairs containers' names with the numbers they stand for.
+    one: its files are used.  ``ids`` pairs those names of containers that ``config`` has for uid and gid with
+    the numbers they stand for: what it does not name must not decide its key.
     """
 
     name: ClassVar[str] = "bundle"
@@ -156,15 +157,16 @@ def bundles(
     """
     first: dict[str, Place] = {}
     stages = []
-    ids = tuple(sorted(whole.ids().items()))
+    ids = whole.ids()
     for kind, index, item in whole.containers():
         place = Place(kind, index, item.name, item.config.readonly)
         config, faults = bind_volumes(item, whole.volumes)
         if faults:
             raise ErrorList(faults)
         user = first.setdefault(same(item), place)
+        own = tuple((name, ids[name]) for name in sorted(config.names() & ids.keys()))
         stage = Bundle(
-            place, config, None if user is place else user, ids, image=item.image, where=item.where
+            place, config, None if user is place else user, own, image=item.image, where=item.where
         )
         stages.append((item, stage))
     return stages

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import functools
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -80,8 +81,10 @@ def as_json(value: Any) -> Any:
 
     Fields with ``compare=False``, such as places in a YAML, do not decide bytes and are left out.
     """
-    if value is None or isinstance(value, (str, int, float, bool)):
+    if value is None or isinstance(value, (str, int, float)):
         return value
+    if isinstance(value, (tuple, list)):
+        return [as_json(item) for item in value]
     if isinstance(value, (Digest, PurePath)):
         return str(value)
     if isinstance(value, enum.Enum):
@@ -92,17 +95,19 @@ def as_json(value: Any) -> Any:
         return {item.name: as_json(getattr(value, item.name)) for item in _parameters(value)}
     if isinstance(value, Mapping):
         return {str(name): as_json(item) for name, item in value.items()}
-    if isinstance(value, Sequence):
-        return [as_json(item) for item in value]
     raise TypeError(f"a stage's parameter cannot be {type(value).__name__}")
 
 
 def _parameters(value: Any) -> Iterator[dataclasses.Field[Any]]:
     """Give the fields of a dataclass that decide bytes."""
-    for item in dataclasses.fields(value):
-        unset = "where_set" in item.metadata and getattr(value, item.name) == item.default
-        if item.compare and not unset:
+    for item in _decisive(value.__class__):
+        if "where_set" not in item.metadata or getattr(value, item.name) != item.default:
             yield item
+
+
+@functools.cache
+def _decisive(kind: type) -> tuple[dataclasses.Field[Any], ...]:
+    return tuple(item for item in dataclasses.fields(kind) if item.compare)
 
 
 def key(stage: Stage, inputs: Inputs, limits: Limits = DEFAULT_LIMITS) -> str:
