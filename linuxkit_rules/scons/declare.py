@@ -170,6 +170,7 @@ class Declarations:
         target = draft.folder.File(self._free(str(draft.folder), name) + ".json")
         (node,) = _run_stage(draft.env, target=target, source=sources)
         node.attributes.linuxkit_job = job
+        node.implicit, node.implicit_set = [], set()  # all is declared; else SCons looks for scanners
         node.set_nocache()
         self._results[node] = self._trusted(node)
         if self._results[node] is None:
