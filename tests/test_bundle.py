@@ -144,6 +144,20 @@ def test_a_changed_command_runs_one_bundle_and_one_segment(engine):
     assert build(TWO) == []
     assert build("\n# moved\n" + TWO) == []
     assert build(TWO.replace("/bin/s", "/bin/other")) == ["bundle", "segment"]
+    new = "services: [{name: new, image: z:1, uid: s}, "
+    ran_for_new = ["bundle", "container-rootfs", "rootfs", "segment"]
+    assert sorted(build(TWO.replace("services: [", new))) == ran_for_new
+
+
+def test_a_name_for_uid_decides_the_key_of_those_that_have_it(engine):
+    text = "services: [{name: a, image: x:1}, {name: b, image: x:1, uid: c, gid: a}, {name: c, image: x:1}]"
+    assert [stage.ids for _, stage in bundles(spec(text))] == [(), (("a", 100), ("c", 102)), ()]
+
+
+def test_a_name_for_uid_in_a_label_is_told(engine):
+    stage = Bundle(Place("services", 0, "s"), image="x:1", where="f:1:1")
+    with pytest.raises(SpecError, match="f:1:1: no container is named 's', for uid or gid .*only numbers"):
+        engine.run(stage, {"image": (image(engine, '{"uid": "s"}'),)})
 
 
 def test_a_bad_label_is_told_with_the_image_and_the_place(engine):

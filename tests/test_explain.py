@@ -50,8 +50,8 @@ def worlds(engine: Engine, case: str) -> Iterator[tuple[Container, World]]:
     texts = [(folder / name).read_bytes() for name in record["inputs"]]
     written = [parse(data, "f.yml").plain() or {} for data in texts]
     spec = load_all([folder / name for name in record["inputs"]])
-    for item, stage in bundles(spec):
-        raw = [entry for one in written for entry in one.get(stage.place.kind) or ()][stage.place.index]
+    for (kind, index, item), (_, stage) in zip(spec.containers(), bundles(spec), strict=True):
+        raw = [entry for one in written for entry in one.get(kind) or ()][index]
         found = resolve(Reference.parse(item.image), record["arch"], [layout()], SUITE)
         manifest = engine.run(found.stage, {}).output
         settings, _ = read_settings(manifest, engine.store, item.image)

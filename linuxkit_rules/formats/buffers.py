@@ -11,7 +11,8 @@ import hashlib
 import mmap
 from io import BufferedReader
 
-_BLOCK = 1 << 18
+BLOCK = 1 << 18
+"""Bytes that are read at once: larger buffers are no faster."""
 
 
 def page_buffer(size: int) -> memoryview:
@@ -21,7 +22,7 @@ def page_buffer(size: int) -> memoryview:
 
 def sha256_of(file: BufferedReader) -> str:
     """Read ``file`` to its end; give the sha256 of what was read, in hex digits."""
-    found, buffer = hashlib.sha256(), page_buffer(_BLOCK)
+    found, buffer = hashlib.sha256(), page_buffer(BLOCK)
     while size := file.readinto(buffer):
         found.update(buffer[:size])
     return found.hexdigest()

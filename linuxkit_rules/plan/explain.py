@@ -19,7 +19,7 @@ from linuxkit_rules.oci.explain import Line, Source, explain, grouped, shown
 from linuxkit_rules.plan.graph import Step, blamed, gather, realise
 from linuxkit_rules.plan.image import Parts
 from linuxkit_rules.spec.linuxkit import Container, Kind, Spec
-from linuxkit_rules.stages.bundle import Bundle, layer_directories, read_settings
+from linuxkit_rules.stages.bundle import Bundle, Place, layer_directories, read_settings
 from linuxkit_rules.stages.stage import Engine
 
 _SHORTEST = 20
@@ -42,7 +42,8 @@ def explanation(key: str, parts: Parts, engine: Engine) -> list[Row]:
     Raises UsageError for a key that names nothing, and what bringing an image raises.
     """
     kind, index, item, field = find(parts.spec, key)
-    bundle = next(step for step in _bundles(parts.segments) if _place(step) == (kind, index))
+    place = Place.of(kind, index, item)
+    bundle = next(step for step in _bundles(parts.segments) if _place(step) == place)
     return _rows(item, bundle, field, engine)
 
 
@@ -105,9 +106,9 @@ def _bundles(steps: Sequence[Step]) -> Iterator[Step]:
         yield from _bundles([item.source for item in step.inputs if isinstance(item.source, Step)])
 
 
-def _place(step: Step) -> tuple[Kind, int]:
+def _place(step: Step) -> Place:
     assert isinstance(step.stage, Bundle)  # noqa: S101 - _bundles gives nothing else
-    return step.stage.place.kind, step.stage.place.index
+    return step.stage.place
 
 
 def _rows(item: Container, step: Step, field: str, engine: Engine) -> list[Row]:

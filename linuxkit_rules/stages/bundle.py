@@ -35,13 +35,18 @@ MEDIA_TYPE = "application/vnd.linuxkit-rules.bundle.v1+json"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a container lies: ``kind`` is its section, ``index`` its place there from 0."""
+    """Where a container lies: ``kind`` is its section, ``index`` its place there from 0, for services 0."""
 
     kind: spec.Kind
     index: int
     name: str
     readonly: bool | None = None
     """What the YAML says about the root file system; None leaves it to the image's label."""
+
+    @classmethod
+    def of(cls, kind: spec.Kind, index: int, item: spec.Container) -> Place:
+        """Give the place of a container; how many services stand before a service must not decide its key."""
+        return cls(kind, 0 if kind == "services" else index, item.name, item.config.readonly)
 
     @property
     def directory(self) -> str:
@@ -159,7 +164,7 @@ def bundles(
     stages = []
     ids = whole.ids()
     for kind, index, item in whole.containers():
-        place = Place(kind, index, item.name, item.config.readonly)
+        place = Place.of(kind, index, item)
         config, faults = bind_volumes(item, whole.volumes)
         if faults:
             raise ErrorList(faults)

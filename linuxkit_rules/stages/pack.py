@@ -18,7 +18,7 @@ from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import StoreError
 from linuxkit_rules.formats import cpio, tar
 from linuxkit_rules.formats.account import note
-from linuxkit_rules.formats.buffers import page_buffer
+from linuxkit_rules.formats.buffers import BLOCK, page_buffer
 from linuxkit_rules.formats.compression import LARGE, Compression, compressed
 from linuxkit_rules.formats.entry import Entry, Kind, Slice
 from linuxkit_rules.formats.streams import Copy, SupportsWrite
@@ -35,8 +35,6 @@ MEMBERS = "application/vnd.linuxkit-rules.members.v1.tar"
 ALIGNMENT = 4
 FIXED_TIME = 1492533000
 """2017-04-18T16:30:00Z: LinuxKit's time for everything that it makes itself."""
-
-_BLOCK = 1 << 18
 
 
 class Form(enum.Enum):
@@ -170,7 +168,7 @@ def open_blobs(store: Store) -> Iterator[Copy]:
     """Give what ``Store.copy`` does, with each blob opened once: for many files out of few layers."""
     with contextlib.ExitStack() as stack:
         files: dict[Digest, BufferedReader] = {}
-        buffer = page_buffer(_BLOCK)
+        buffer = page_buffer(BLOCK)
 
         def copy(content: bytes | Slice, out: SupportsWrite) -> None:
             if isinstance(content, bytes):
