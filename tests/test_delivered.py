@@ -52,15 +52,68 @@ def test_a_changed_file_of_another_time_is_read_and_seen(project: Project) -> No
     assert "wc -c >" in printed
 
 
-def test_a_note_of_a_build_that_was_cut_off_vouches_for_no_bytes(project: Project) -> None:
-    project.scons()
-    note = project.root / "out" / ".linuxkit" / "tiny" / "delivered-tiny-kernel"
-    note.write_text(note.read_text().splitlines()[0])
-    assert "is up to date" in project.scons(".")
+def note(project: Project) -> Path:
+    return project.root / "out" / ".linuxkit" / "tiny" / "delivered-tiny-kernel"
+
+
+def lines(project: Project) -> list[str]:
+    """The note's digest, stamp, and boot of the machine."""
+    return note(project).read_text().split("\n")
+
+
+def spoil(project: Project) -> None:
+    """Change bytes of the kernel that was delivered, and neither its size nor its time."""
     made = kernel(project).stat()
     kernel(project).write_bytes(LARGE.replace(b"K", b"k"))
     os.utime(kernel(project), ns=(made.st_atime_ns, made.st_mtime_ns))
-    assert "wc -c >" in project.scons()
+
+
+def test_a_note_of_a_build_that_was_cut_off_vouches_for_no_bytes(project: Project) -> None:
+    project.scons()
+    digest, stamp, boot = lines(project)
+    for text in (digest, f"{digest}\n\n{boot}"):
+        note(project).write_text(text)
+        assert "is up to date" in project.scons(".")
+        assert lines(project) == [digest, stamp, boot]
+        note(project).write_text(text)
+        spoil(project)
+        assert f"deliver {kernel(project).relative_to(project.root)}" in project.scons()
+        assert kernel(project).read_bytes() == LARGE
+        digest, stamp, boot = lines(project)
+
+
+def test_a_file_that_may_be_lost_with_the_power_is_read_after_the_next_start(project: Project) -> None:
+    project.scons()
+    digest, stamp, boot = lines(project)
+    assert boot == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    note(project).write_text(f"{digest}\n{stamp}\nanother")
+    spoil(project)
+    assert "deliver out/tiny-kernel" in project.scons()
+    assert kernel(project).read_bytes() == LARGE
+
+
+def test_a_file_that_outlived_the_next_start_is_read_once(project: Project) -> None:
+    project.scons()
+    digest, stamp, _ = lines(project)
+    note(project).write_text(f"{digest}\n{stamp}\nanother")
+    for option in ("-n", "-q"):
+        project.scons(option)
+        assert lines(project) == [digest, stamp, "another"]
+    assert "is up to date" in project.scons(".")
+    assert lines(project) == [digest, stamp, ""]
+
+
+def test_a_file_is_found_on_the_disk_after_a_minute(project: Project) -> None:
+    project.scons()
+    digest, stamp, boot = lines(project)
+    project.scons()
+    assert lines(project) == [digest, stamp, boot]
+    before = kernel(project).stat().st_mtime_ns - 61 * 10**9
+    os.utime(kernel(project), ns=(before, before))
+    size = kernel(project).stat().st_size
+    note(project).write_text(f"{digest}\n{size} {before}\n{boot}")
+    assert "is up to date" in project.scons(".")
+    assert lines(project) == [digest, f"{size} {before}", ""]
 
 
 def test_a_touched_file_makes_nothing_downstream(project: Project) -> None:

@@ -14,7 +14,6 @@ PROBE = """
 import atexit, sys
 HEAVY = {"yaml", "zstandard", "linuxkit_rules.plan.image"}
 HEAVY |= {"http.client", "linuxkit_rules.oci.registry", "linuxkit_rules.stages.layering"}  # not even to plan
-HEAVY |= {"linuxkit_rules.stages.iso"}  # nor other formats
 atexit.register(lambda: print("imported:", sorted(HEAVY & set(sys.modules))))
 """
 SCONSTRUCT = """\

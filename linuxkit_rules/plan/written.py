@@ -15,10 +15,10 @@ from linuxkit_rules.store.locks import lock, remove_free
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[IO[bytes]]:
+def replacing(target: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
     """Give a file that takes the place of ``target`` when the block ends well; OSError where it cannot.
 
-    What a killed process has left of such a file is removed.
+    With ``sync`` it is on the disk by then.  What a killed process has left of such a file is removed.
     """
     for path in target.parent.iterdir():
         if is_left(path, target.name):
@@ -29,7 +29,8 @@ def replacing(target: Path) -> Iterator[IO[bytes]]:
             lock(file.fileno(), fcntl.LOCK_EX)
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
             temporary.chmod(0o644)
             temporary.replace(target)
         finally:

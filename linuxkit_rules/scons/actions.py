@@ -7,7 +7,6 @@ actions sign themselves by the recipe: the stage's name and version, and its par
 from __future__ import annotations
 
 import json
-import os
 import sys
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from SCons.Action import _ActionAction
 from linuxkit_rules.digest import Descriptor, canonical_json
 from linuxkit_rules.errors import DamagedError, FormatError, LinuxKitError, StoreError
 from linuxkit_rules.plan.written import replacing
-from linuxkit_rules.scons.delivered import stamp_of
+from linuxkit_rules.scons.delivered import Note, boot, stamp_of
 from linuxkit_rules.scons.settings import Site
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
@@ -188,20 +187,20 @@ class Deliver(Action):
         job: Job = sources[0].attributes.linuxkit_job
         part = attributes.linuxkit_part
         blob = decode(Path(sources[0].get_abspath()).read_bytes())[part].output
-        note = Path(attributes.linuxkit_note.get_abspath())
-        note.parent.mkdir(
-            parents=True, exist_ok=True
-        )  # of two folders with one image, one has no descriptors
-        write(note, str(blob.digest).encode(), sync=True)
+        note = attributes.linuxkit_note
+        # of two folders with one image, one has no descriptors
+        Path(note.get_abspath()).parent.mkdir(parents=True, exist_ok=True)
+        known = Note(str(blob.digest), boot=boot())
+        known.write(note, sync=True)
         lost: set[str] = set()
         with engine.trace.step(Event("deliver", "deliver", str(targets[0]))):
             while True:
                 try:
-                    deliver(engine.store, blob, target)
+                    deliver(engine.store, blob, target, sync=not boot())
                     break
                 except DamagedError as error:
                     blob = remade(job.parts[part], job.site, error, lost).output
-        write(note, f"\n{stamp_of(target)}".encode(), append=True)
+        known._replace(stamp=stamp_of(target)).write(note)
 
 
 class Discard(Action):
@@ -251,26 +250,22 @@ def remade(part: Part, site: Site, error: DamagedError, lost: set[str]) -> Resul
             error = another
 
 
-def deliver(store: Store, blob: Descriptor, target: Path) -> None:
+def deliver(store: Store, blob: Descriptor, target: Path, *, sync: bool = True) -> None:
     """Write a blob, or what it lists, to ``target``, which changes in one step.
 
-    Raises StoreError where that cannot be done.
+    Without ``sync`` a power cut can leave anything there.  Raises StoreError where that cannot be done.
     """
     try:
-        with replacing(target) as file:
-            write_out(store, blob, file)
+        with replacing(target, sync=sync) as file:
+            write_out(store, blob, file, flush=sync)
     except OSError as error:
         raise StoreError(f"cannot write the output: {error.strerror}", where=str(target)) from error
 
 
-def write(path: Path, data: bytes, *, sync: bool = False, append: bool = False) -> None:
-    """Write a small file of SCons's notes; raise StoreError where that cannot be done."""
+def write(path: Path, data: bytes) -> None:
+    """Write a descriptor target; raise StoreError where that cannot be done."""
     try:
-        with path.open("ab" if append else "wb") as file:
-            file.write(data)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
+        path.write_bytes(data)
     except OSError as error:
         raise StoreError(f"cannot write: {error.strerror}", where=str(path)) from error
 

@@ -22,7 +22,7 @@ from SCons.Util import hash_signature
 from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.errors import FormatError, UsageError
 from linuxkit_rules.scons.actions import Deliver, Discard, Job, Node, Origin, Part, RunStage, decode
-from linuxkit_rules.scons.delivered import Delivered, noted, stored
+from linuxkit_rules.scons.delivered import Delivered, has_settled, read_note, stored
 from linuxkit_rules.scons.settings import Site
 from linuxkit_rules.store.memory import Result
 
@@ -57,17 +57,24 @@ class Draft:
     """The outline of an image and how to come by its true steps; where they lie in SCons's graph.
 
     ``step`` gives the step of the task with that number.  Targets go below ``folder``; ``files`` gives the
-    nodes of local files.
+    nodes of local files.  ``keep`` says whether notes may be written.
     """
 
     def __init__(
-        self, env: Any, folder: Node, outline: Outline, step: Callable[[int], Step], files: FileNode
+        self,
+        env: Any,
+        folder: Node,
+        outline: Outline,
+        step: Callable[[int], Step],
+        files: FileNode,
+        keep: bool,
     ) -> None:
         self.env = Uncached(env)
         self.folder = folder
         self.outline = outline
         self.step = step
         self.files = files
+        self.keep = keep
         self.nodes: dict[str | int, Node] = {}
         self._groups: dict[str, list[int]] = {}
         for number, task in enumerate(outline.tasks):
@@ -114,8 +121,10 @@ class Declarations:
         node.set_nocache()
         draft.env.Clean(node, note)
         results = self._results[made]
-        node.attributes.linuxkit_blob = results[part].output if results else None
-        if results is None or noted(note) not in (None, str(results[part].output.digest)):
+        blob = node.attributes.linuxkit_blob = results[part].output if results else None
+        known = read_note(note)
+        wrong = known is not None and blob is not None and known.digest != str(blob.digest)
+        if blob is None or wrong or not has_settled(node, draft.keep):
             node.set_always_build()
         return node
 

@@ -95,7 +95,7 @@ class Image:
             self._memo.keep(question, found.to_json(), evidence)
             steps = _Steps(lambda: made)
         warn(found.warnings)
-        return Draft(self._env, folder, found, steps.step, self._node)
+        return Draft(self._env, folder, found, steps.step, self._node, may_write(self._env))
 
     def _question(self) -> str:
         yamls = [str(path) for yaml in self._yamls for path in (yaml.path(), yaml.base())]
@@ -204,9 +204,13 @@ class _Steps:
 
 def memo_of(env: Any) -> Memo:
     """Give the memo in the store; a run that builds nothing (-n, -q, -c) leaves no trace in it."""
-    keep = not any(env.GetOption(option) for option in ("no_exec", "question", "clean"))
     store = site_of(env).store
-    return Memo(store.root, keep, store.usage.keeps)
+    return Memo(store.root, may_write(env), store.usage.keeps)
+
+
+def may_write(env: Any) -> bool:
+    """Whether this run of SCons may write anything before it builds."""
+    return not any(env.GetOption(option) for option in ("no_exec", "question", "clean"))
 
 
 def warn(warnings: Sequence[str]) -> None:

@@ -162,18 +162,18 @@ class ImageConfig:
         None,
         check=checks.identity,
         doc="User: a number, or the name of a container, which stands for its number."
-        " Default: the label's, then 0. The image's own user does not count.",
+        " Default: the label's number, then 0. The image's own user does not count.",
     )
     gid: int | str | None = key(
         None,
         check=checks.identity,
         doc="Group: a number, or the name of a container, which stands for its number."
-        " Default: the label's, then 0.",
+        " Default: the label's number, then 0.",
     )
     additionalGids: tuple[int | str, ...] | None = key(
         None,
         check=checks.identity,
-        doc="Further groups, as numbers or names of containers. Replaces the label's list.",
+        doc="Further groups, as numbers or names of containers. Replaces the label's list of numbers.",
     )
     noNewPrivileges: bool | None = key(
         None, doc="Whether set-user-id programs gain nothing. Default: the label's, then false."

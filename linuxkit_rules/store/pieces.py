@@ -129,12 +129,13 @@ def contents(store: Store, blob: Descriptor) -> tuple[Slice, ...]:
         raise FormatError("is no list of pieces", where=f"blob {blob.digest}") from error
 
 
-def write_out(store: Store, blob: Descriptor, out: IO[bytes]) -> None:
+def write_out(store: Store, blob: Descriptor, out: IO[bytes], *, flush: bool = False) -> None:
     """Write what ``blob`` is, or what it lists, to ``out``, a file on disk, from where it stands.
 
     What begins at a block in both files shares it, where the file system can; the rest is copied, by
-    threads, and a whole blob verified on the way.  Raises StoreError where a blob is missing or has rotted;
-    ``out`` has got bytes by then.
+    threads, and a whole blob verified on the way.  With ``flush`` it goes to the disk meanwhile, so that a
+    sync at the end is short.  Raises StoreError where a blob is missing or has rotted; ``out`` has got bytes
+    by then.
     """
     from concurrent.futures import ThreadPoolExecutor  # takes 10 ms
 
@@ -142,7 +143,8 @@ def write_out(store: Store, blob: Descriptor, out: IO[bytes]) -> None:
     out.flush()
     ends = list(itertools.accumulate((piece.size for piece in pieces), initial=out.tell()))
     places = sorted(zip(pieces, ends, strict=False), key=lambda item: -item[0].size)
-    with _flushing(out.fileno()), ThreadPoolExecutor(_COPIERS) as copiers:
+    meanwhile = _flushing(out.fileno()) if flush else contextlib.nullcontext()
+    with meanwhile, ThreadPoolExecutor(_COPIERS) as copiers:
         done = [
             copiers.submit(copy_context().run, _copy, store, piece, begin, out.fileno())
             for piece, begin in places
@@ -178,7 +180,7 @@ class _Comparison:
 
 @contextlib.contextmanager
 def _flushing(file: int) -> Iterator[None]:
-    """Have what is written to ``file`` go to the disk meanwhile, so that a sync at the end is short."""
+    """Have what is written to ``file`` go to the disk meanwhile."""
     from concurrent.futures import ThreadPoolExecutor
 
     done = threading.Event()
