@@ -58,6 +58,7 @@ def measure(
     sample: Path | None = None,
 ) -> Cost:
     """Run ``command`` in ``folder``; raise MeasureError with what it said where it fails."""
+    os.sync()  # what others have written is not this command's to wait for
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryDirectory() as name:
         trace = Path(name) / "trace"
