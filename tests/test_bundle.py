@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -155,9 +156,13 @@ def test_a_name_for_uid_decides_the_key_of_those_that_have_it(engine):
 
 
 def test_a_name_for_uid_in_a_label_is_told(engine):
-    stage = Bundle(Place("services", 0, "s"), image="x:1", where="f:1:1")
-    with pytest.raises(SpecError, match="f:1:1: no container is named 's', for uid or gid .*only numbers"):
-        engine.run(stage, {"image": (image(engine, '{"uid": "s"}'),)})
+    stage = Bundle(Place("services", 0, "s"), image="x:1")
+    source = {"image": (image(engine, '{"uid": "s", "gid": "root"}'),)}
+    match = r"x:1: label org\.mobyproject\.config: 's' is no number of a user or group \(.*in the YAML\)"
+    for config in (ImageConfig(), ImageConfig(gid="s")):
+        with pytest.raises(SpecError, match=match):
+            engine.run(replace(stage, config=config, ids=(("s", 100),)), source)
+    engine.run(replace(stage, config=ImageConfig(uid=7)), source)
 
 
 def test_a_bad_label_is_told_with_the_image_and_the_place(engine):

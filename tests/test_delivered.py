@@ -94,19 +94,42 @@ def test_a_file_that_may_be_lost_with_the_power_is_read_after_the_next_start(pro
 
 def test_a_file_that_outlived_the_next_start_is_read_once(project: Project) -> None:
     project.scons()
-    digest, stamp, _ = lines(project)
+    digest, stamp, boot = lines(project)
     note(project).write_text(f"{digest}\n{stamp}\nanother")
     for option in ("-n", "-q"):
         project.scons(option)
         assert lines(project) == [digest, stamp, "another"]
-    assert "is up to date" in project.scons(".")
+    assert "note: out/tiny-kernel is read, as the machine was started anew" in project.scons(".")
+    assert lines(project) == [digest, stamp, boot]
+    assert "is read" not in project.scons(".")
+
+
+def test_a_file_is_read_if_it_is_asked_for(project: Project) -> None:
+    project.scons()
+    digest, stamp, _ = lines(project)
+    note(project).write_text(f"{digest}\n{stamp}\nanother")
+    assert "is read" not in project.scons("out/tiny-cmdline")
+    assert lines(project) == [digest, stamp, "another"]
+
+
+@pytest.mark.parametrize("where", ["this", "another"])
+def test_what_a_user_has_changed_stays_after_the_next_start(project: Project, where: str) -> None:
+    project.scons()
+    digest, stamp, _ = lines(project)
+    kernel(project).write_bytes(b"mine")
+    if where == "another":
+        note(project).write_text(f"{digest}\n{stamp}\nanother")
+        later = note(project).stat().st_mtime_ns + 1
+        os.utime(kernel(project), ns=(later, later))
+    project.scons(".")
     assert lines(project) == [digest, stamp, ""]
+    assert kernel(project).read_bytes() == b"mine"
 
 
 def test_a_file_is_found_on_the_disk_after_a_minute(project: Project) -> None:
     project.scons()
     digest, stamp, boot = lines(project)
-    project.scons()
+    project.scons(".")
     assert lines(project) == [digest, stamp, boot]
     before = kernel(project).stat().st_mtime_ns - 61 * 10**9
     os.utime(kernel(project), ns=(before, before))
@@ -114,6 +137,43 @@ def test_a_file_is_found_on_the_disk_after_a_minute(project: Project) -> None:
     note(project).write_text(f"{digest}\n{size} {before}\n{boot}")
     assert "is up to date" in project.scons(".")
     assert lines(project) == [digest, f"{size} {before}", ""]
+
+
+def test_a_file_without_a_note_is_read(project: Project) -> None:
+    project.scons()
+    text = note(project).read_text()
+    note(project).unlink()
+    assert "is up to date" in project.scons(".")
+    assert note(project).read_text() == text
+    note(project).unlink()
+    spoil(project)
+    assert "deliver out/tiny-kernel" in project.scons(".")
+    assert kernel(project).read_bytes() == LARGE
+
+
+@pytest.mark.parametrize("duplicate", [0, 1])
+def test_scons_keeps_the_notes_of_a_variant_folder(project: Project, duplicate: int) -> None:
+    sconstruct = project.root / "SConstruct"
+    (project.root / "src").mkdir()
+    sconstruct.rename(project.root / "src" / "SConscript")
+    sconstruct.write_text(f'SConscript("src/SConscript", variant_dir="build", duplicate={duplicate})\n')
+    for name in ("tiny.yml", "local.txt"):
+        (project.root / name).rename(project.root / "src" / name)
+    project.scons()
+    found = sorted((project.root / "build" / "out" / ".linuxkit" / "tiny").glob("delivered-*"))
+    assert len(found) == 3
+    for arguments in ((), ("-n",), ("build",)):
+        project.scons(*arguments)
+        assert all(path.exists() for path in found)
+
+
+def test_a_source_with_an_include_is_no_dependency_after_a_build_alone(project: Project) -> None:
+    project.edit("tools=[linuxkit]", 'tools=["default", linuxkit]', "SConstruct")
+    project.edit("local.txt", "local.c")
+    (project.root / "local.c").write_text('#include "local.h"\n')
+    (project.root / "local.h").write_text("")
+    project.scons()
+    assert "is up to date" in project.scons(".")
 
 
 def test_a_touched_file_makes_nothing_downstream(project: Project) -> None:

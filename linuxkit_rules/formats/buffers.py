@@ -14,10 +14,15 @@ from io import BufferedReader
 BLOCK = 1 << 18
 """Bytes that are read at once: larger buffers are no faster."""
 
+_SMALL = 1 << 16
+"""Below this, to map a page costs more than it saves."""
+
 
 def page_buffer(size: int) -> memoryview:
-    """Give a buffer of ``size`` bytes, at least one, that begins at a page."""
-    return memoryview(mmap.mmap(-1, size))
+    """Give a buffer of ``size`` bytes that begins at a page; a small one begins anywhere."""
+    if size < _SMALL:
+        return memoryview(bytearray(size))
+    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 def sha256_of(file: BufferedReader) -> str:

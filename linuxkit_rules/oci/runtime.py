@@ -138,7 +138,7 @@ def _identity(value: int | str | None, ids: Mapping[str, int], where: str) -> in
     if value in (None, "", "root"):
         return 0
     if value not in ids:
-        hint = "in the YAML a name stands for a container; in an image's label only numbers count"
+        hint = "a name stands for a container of this image; write a number otherwise"
         raise SpecError(f"no container is named {value!r}, for uid or gid", where=where, hint=hint)
     return ids[str(value)]
 

@@ -113,7 +113,7 @@ class Job(NamedTuple):
             f"{part.task.stage} {part.task.recipe} {[(item.source, item.part) for item in part.inputs]}"
             for part in parts
         )
-        return cls(parts, site, "\n".join((*recipes, site.limits_note)))
+        return cls(parts, site, "\n".join(filter(None, (*recipes, site.limits_note))))
 
 
 class RunStage(Action):

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 from SCons.Builder import Builder
 from SCons.CacheDir import CacheDir
 from SCons.Environment import OverrideEnvironment
+from SCons.Node.FS import File
 from SCons.Util import hash_signature
 
 from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.errors import FormatError, UsageError
 from linuxkit_rules.scons.actions import Deliver, Discard, Job, Node, Origin, Part, RunStage, decode
-from linuxkit_rules.scons.delivered import Delivered, has_settled, read_note, stored
+from linuxkit_rules.scons.delivered import Delivered, read_note, stored
 from linuxkit_rules.scons.settings import Site
 from linuxkit_rules.store.memory import Result
 
@@ -51,6 +52,17 @@ class Uncached(OverrideEnvironment):  # type: ignore[misc]
     def get_CacheDir(self) -> CacheDir:  # noqa: N802 - SCons's name
         """Give a cache that is off."""
         return _no_cache
+
+
+class Described(File):  # type: ignore[misc]
+    """The node of a descriptor target."""
+
+    __slots__ = ()
+
+    def scan(self) -> None:
+        """Look for no scanners of the sources, as SCons does for each: all that is needed is declared."""
+        if self.implicit is None:
+            self.add_to_implicit([])
 
 
 class Draft:
@@ -124,7 +136,8 @@ class Declarations:
         blob = node.attributes.linuxkit_blob = results[part].output if results else None
         known = read_note(note)
         wrong = known is not None and blob is not None and known.digest != str(blob.digest)
-        if blob is None or wrong or not has_settled(node, draft.keep):
+        node.attributes.linuxkit_keep = draft.keep
+        if blob is None or wrong:
             node.set_always_build()
         return node
 
@@ -179,7 +192,7 @@ class Declarations:
         target = draft.folder.File(self._free(str(draft.folder), name) + ".json")
         (node,) = _run_stage(draft.env, target=target, source=sources)
         node.attributes.linuxkit_job = job
-        node.implicit, node.implicit_set = [], set()  # all is declared; else SCons looks for scanners
+        node.__class__ = Described
         node.set_nocache()
         self._results[node] = self._trusted(node)
         if self._results[node] is None:
@@ -222,8 +235,13 @@ class Declarations:
 
 
 def note_of(draft: Draft, target: Node) -> Node:
-    """Give the file that says which digest was delivered to ``target`` last."""
-    return draft.folder.File(f"delivered-{target.name}")
+    """Give the file that says which digest was delivered to ``target`` last.
+
+    In a variant folder SCons would remove it, as the source folder has none.
+    """
+    note = draft.folder.File(f"delivered-{target.name}")
+    note.duplicate = False
+    return note
 
 
 _declarations: dict[int, Declarations] = {}

@@ -6,7 +6,8 @@ the digest: SCons would read all of it after each delivery, and again in each ru
 
 To sync the file itself would take longer than to write it, so that is not waited for.  A third line names the
 boot of the machine instead, until a later run finds the file on the disk.  If the machine has been started
-anew before that, be it by a power cut, the file is read, and delivered again where it has other bytes.
+anew before that, be it by a power cut, the file is read, and delivered again where it has other bytes.  A
+disk that is pulled out, or a file server that fails, while this machine goes on is not noticed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,14 +30,15 @@ from linuxkit_rules.store.pieces import is_written
 Node = Any
 
 _WRITTEN_BACK = 60
-"""Seconds after which the kernel has begun to write a file to the disk (vm.dirty_expire_centisecs: 30)."""
+"""Seconds after which the kernel has begun to write a file to the disk (vm.dirty_expire_centisecs: 3000)."""
 
 
 class Delivered(File):  # type: ignore[misc]
     """The node of such a file.
 
     Of its attributes, ``linuxkit_note`` is the node of its note, ``linuxkit_blob`` the descriptor of what was
-    delivered, None where that is not known, and ``linuxkit_site`` has the store.
+    delivered, None where that is not known, ``linuxkit_site`` has the store, and ``linuxkit_keep`` says
+    whether notes may be written.
     """
 
     __slots__ = ()
@@ -48,12 +51,25 @@ class Delivered(File):  # type: ignore[misc]
         signature: str = super().get_csig()
         return signature
 
+    def is_up_to_date(self) -> bool:
+        """Whether it need not be delivered: as SCons has it, and it was not lost with the power."""
+        if not super().is_up_to_date():
+            return False
+        verdict = _verdict(self)
+        if verdict.note and self.attributes.linuxkit_keep:
+            with contextlib.suppress(OSError):
+                verdict.note.write(self.attributes.linuxkit_note)
+        return verdict.sound
+
     def _digest(self) -> str:
         """Give the digest of what was delivered, or nothing where the file is something else by now."""
         known, path = read_note(self.attributes.linuxkit_note), Path(self.get_abspath())
-        if known and known.stamp and known.stamp == stamp_of(path):
+        if known is None:
+            return ""
+        if known.stamp and known.stamp == stamp_of(path):
             return known.digest
-        return known.digest if known and _has_bytes(self, known) else ""
+        blob = self.attributes.linuxkit_blob
+        return known.digest if blob and known.digest == str(blob.digest) and _has_bytes(self) else ""
 
 
 class Note(NamedTuple):
@@ -84,46 +100,65 @@ def read_note(note: Node) -> Note | None:
     return Note(*text.split("\n")[:3])
 
 
-def has_settled(node: Node, keep: bool) -> bool:
-    """Whether the file is there as it was delivered, though a run was killed or the machine lost power.
+class _Verdict(NamedTuple):
+    """Whether a file is what was delivered, and a note that says more than the one there is, if any."""
 
-    With ``keep`` a better note is written where there is one.  What somebody has changed is left to SCons.
+    sound: bool
+    note: Note | None = None
+
+
+def _verdict(node: Delivered) -> _Verdict:
+    """Look whether a run was killed, or the machine lost power, before the file was on the disk.
+
+    What somebody has changed since is left to SCons.
     """
-    known, path = read_note(node.attributes.linuxkit_note), Path(node.get_abspath())
-    if known is None or (known.stamp and not known.boot):
-        return True
-    since = ""
-    if known.stamp and known.boot == boot():
-        if known.stamp != stamp_of(path) or not _is_on_disk(path):
-            return True
-    elif not _has_bytes(node, known):
-        return False
-    elif known.boot in ("", boot()):  # a run that was killed
-        since = boot()
-    if keep:
-        with contextlib.suppress(OSError):
-            Note(known.digest, stamp_of(path), since).write(node.attributes.linuxkit_note)
-    return True
+    note, path = node.attributes.linuxkit_note, Path(node.get_abspath())
+    known, stamp = read_note(note), stamp_of(path)
+    if known and known.stamp and not known.boot:
+        return _Verdict(True)
+    if known and known.stamp and known.stamp != stamp:
+        if known.boot == boot() or _is_newer(path, Path(note.get_abspath())):
+            return _Verdict(True, known._replace(boot=""))
+    elif known and known.stamp and known.boot == boot():
+        return _on_disk(known, path)
+    if known and known.boot != boot():
+        print(f"note: {node} is read, as the machine was started anew", file=sys.stderr, flush=True)
+    if not _has_bytes(node):
+        return _Verdict(False)
+    return _Verdict(True, Note(str(node.attributes.linuxkit_blob.digest), stamp, boot()))
 
 
-def _has_bytes(node: Delivered, known: Note) -> bool:
-    """Whether the file has the bytes of what the note, and the store, say."""
+def _has_bytes(node: Delivered) -> bool:
+    """Whether the file has the bytes of what the store says."""
     blob = node.attributes.linuxkit_blob
-    if blob is None or known.digest != str(blob.digest):
-        return False
     try:
-        return is_written(node.attributes.linuxkit_site.store, blob, Path(node.get_abspath()))
+        return blob is not None and is_written(
+            node.attributes.linuxkit_site.store, blob, Path(node.get_abspath())
+        )
     except (LinuxKitError, OSError):
         return False
 
 
-def _is_on_disk(path: Path) -> bool:
-    """Whether the system has had the time to write the file; then no sync of it has to wait."""
-    if time.time() - path.stat().st_mtime < _WRITTEN_BACK:
+def _is_newer(path: Path, note: Path) -> bool:
+    """Whether the file was changed after the note on it was written."""
+    try:
+        return path.stat().st_mtime_ns > note.stat().st_mtime_ns
+    except OSError:
         return False
-    with path.open("rb") as file:
-        os.fdatasync(file.fileno())
-    return True
+
+
+def _on_disk(known: Note, path: Path) -> _Verdict:
+    """Find a file on the disk once the system has had the time to write it: no sync has to wait then."""
+    try:
+        if time.time() - path.stat().st_mtime < _WRITTEN_BACK:
+            return _Verdict(True)
+        with path.open("rb") as file:
+            os.fdatasync(file.fileno())
+    except PermissionError:
+        return _Verdict(True)
+    except OSError:  # what the system could not write
+        return _Verdict(False)
+    return _Verdict(True, known._replace(boot=""))
 
 
 @functools.cache

@@ -59,8 +59,7 @@ def linuxkit_image(
     if layered is not None:
         overrides["LINUXKIT_LAYERED"] = str(layered)
     try:
-        with _without_collection():
-            return declare(env.Override(overrides) if overrides else env, target, source, formats)
+        return declare(env.Override(overrides) if overrides else env, target, source, formats)
     except LinuxKitError as error:
         # SCons's own UserError would add a line that names this file as the place of the fault.
         print(f"\nscons: *** {error}", file=sys.stderr)
@@ -82,8 +81,10 @@ def _without_collection() -> Iterator[None]:
 def declare(env: Any, target: Any, source: Any, formats: str | Sequence[str]) -> list[Node]:
     """Do what ``linuxkit_image`` says; raise LinuxKitError."""
     use_processors(env)
-    folder, name, wanted = _wanted(env, target, formats)
-    return Image(env, folder, name, wanted, [file_node(env, item) for item in flatten([source])]).declare()
+    with _without_collection():
+        folder, name, wanted = _wanted(env, target, formats)
+        sources = [file_node(env, item) for item in flatten([source])]
+        return Image(env, folder, name, wanted, sources).declare()
 
 
 def linuxkit_outputs(env: Any, folder: Any, source: Any, **overrides: Any) -> list[Node]:

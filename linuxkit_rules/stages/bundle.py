@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
 from linuxkit_rules.digest import Descriptor, canonical_json
-from linuxkit_rules.errors import ErrorList
+from linuxkit_rules.errors import ErrorList, SpecError
 from linuxkit_rules.formats.entry import Entry, Kind
 from linuxkit_rules.oci.config import LABEL, ImageSettings
 from linuxkit_rules.oci.image import load
@@ -87,6 +87,7 @@ class Bundle(Stage):
         """Make the document; raise SpecError, ErrorList or ImageError."""
         (image,) = inputs["image"]
         settings, label = read_settings(image, work.store, self.image)
+        _check_numbers(label, self.config, self.image or str(image.digest))
         layers = layer_directories(inputs, work.store)
         documents = self.documents(settings, label, layers)
         directory = self.place.directory
@@ -118,6 +119,16 @@ class Bundle(Stage):
             "config.json": config_json(config, settings, dict(self.ids), self.where),
             "runtime.json": runtime_json(config.runtime or Runtime(), mounts),
         }
+
+
+def _check_numbers(label: ImageConfig, own: ImageConfig, where: str) -> None:
+    """Raise SpecError where the label decides uid or gid by a name: those of containers are the YAML's."""
+    counts = {item.name: getattr(label, item.name) for item in fields(own) if getattr(own, item.name) is None}
+    if names := ImageConfig(**counts).names() - {"", "root"}:
+        hint = "name containers as uid, gid and additionalGids in the YAML"
+        raise SpecError(
+            f"{min(names)!r} is no number of a user or group", where=f"{where}: label {LABEL}", hint=hint
+        )
 
 
 def layer_directories(inputs: Inputs, store: Store) -> tuple[str, ...]:

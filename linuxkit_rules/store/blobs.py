@@ -183,7 +183,7 @@ class Store:
         found = hashlib.sha256() if content.digest not in self._sound and self._is_whole(content) else None
         with self._open(content.digest) if found else self.open(content.digest) as file:
             file.seek(content.offset)
-            left, space = content.size, page_buffer(min(content.size, block) or 1)
+            left, space = content.size, page_buffer(min(content.size, block))
             while left:
                 data = space[: file.readinto(space[:left])]
                 if not data:
