@@ -8,6 +8,7 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from isal import isal_zlib
 
 from linuxkit_rules.errors import FormatError
 from linuxkit_rules.formats.compression import (
@@ -118,6 +119,15 @@ def test_the_reader_gives_no_more_than_asked_for() -> None:
     assert file.read(100_000) == TEXT[10:100_010]
     assert file.read() == TEXT[100_010:]
     assert file.read() == b""
+
+
+@pytest.mark.parametrize("level", [1, 3])
+def test_short_gzip_streams_are_written_by_zlib(level: int) -> None:
+    short, long = bytes(range(256)) * 4095, bytes(range(256)) * 4096
+    packer = zlib.compressobj(level, wbits=31)
+    assert pack(short, Compression.GZIP, level) == packer.compress(short) + packer.flush()
+    packer = isal_zlib.compressobj(level, wbits=31)
+    assert pack(long, Compression.GZIP, level) == packer.compress(long) + packer.flush()
 
 
 def test_a_bomb_comes_in_pieces() -> None:

@@ -1,7 +1,8 @@
 """Compressed streams: gzip (RFC 1952), zstd (RFC 8878) and, reading only, xz.
 
 Writing is deterministic: no name, no time, and what a library's version changes is said by ``version``.
-gzip is written by isal at the levels 1 to 3, which are fast, and by zlib at 4 to 9.
+gzip is written by isal at the levels 1 to 3, which are fast, and by zlib at 4 to 9; a stream of less than a
+MiB, where speed does not matter, by zlib alone.
 Reading knows the format by its first bytes and goes on through all members or frames of a stream.
 """
 
@@ -83,7 +84,7 @@ class Compression(enum.Enum):
         """The libraries and versions that decide what bytes come out, and the threads: a part of keys."""
         zstd = ".".join(map(str, zstandard.ZSTD_VERSION))
         threads = f"{_THREADS} threads at {_THREADED.start} to {_THREADED.stop - 1}"
-        gzip = f"isal {isal_version}, zlib {zlib.ZLIB_RUNTIME_VERSION}"
+        gzip = f"isal {isal_version} from {_WRITE}, zlib {zlib.ZLIB_RUNTIME_VERSION}"
         return {Compression.GZIP: gzip, Compression.ZSTD: f"zstd {zstd}, {threads}"}.get(self, "")
 
 
@@ -129,7 +130,7 @@ class _Writer:
         return len(data)
 
     def finish(self) -> None:
-        last = self._compressor or _compressor(*self._recipe, threads=0)
+        last = self._compressor or _small_compressor(*self._recipe)
         self._out.write(last.compress(self._piece[: self._filled]) + last.flush())
         note(compressed=self._size)
 
@@ -285,6 +286,16 @@ def _threads(compression: Compression, level: int) -> int:
     Below these levels a second thread costs a fifth more time; above them, each takes 100 MB.
     """
     return _THREADS if compression is Compression.ZSTD and level in _THREADED else 0
+
+
+def _small_compressor(compression: Compression, level: int) -> _Compressor:
+    """Give what packs a stream of one piece.
+
+    Not isal: it has once given other bytes for two streams of 9 and 4 KB, in one process of thousands.
+    """
+    if compression is Compression.GZIP:
+        return cast(_Compressor, zlib.compressobj(level, wbits=_GZIP))
+    return _compressor(compression, level, threads=0)
 
 
 def _compressor(compression: Compression, level: int, threads: int) -> _Compressor:
