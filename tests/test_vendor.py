@@ -6,7 +6,6 @@ import fcntl
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from linuxkit_rules.oci.manifest import Member
 from linuxkit_rules.oci.reference import Reference
 from tests.images import AMD64, ARM64, Blobs, tar
 from tests.project import Project
+from tests.servers.processes import await_
 from tests.servers.registry import push
 from tests.test_moby import moby
 
@@ -165,9 +165,9 @@ def test_a_folder_that_another_writes_to_is_not_looked_into(project: Project, re
     command = [sys.executable, "-m", "linuxkit_rules", "vendor", "held", "--format=tar", "box.yml"]
     with subprocess.Popen(command, cwd=project.root) as waits:
         with locked(folder):
-            while not is_waited_for(folder.stat().st_ino):
-                assert waits.poll() is None
-                time.sleep(0.01)
+            inode = folder.stat().st_ino
+            await_(lambda: waits.poll() is not None or is_waited_for(inode), "the folder is waited for")
+            assert waits.poll() is None
             assert not list(folder.iterdir())
             (folder / "blobs").mkdir()
             (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')

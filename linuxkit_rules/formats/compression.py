@@ -130,13 +130,13 @@ class _Writer:
         return len(data)
 
     def finish(self) -> None:
-        last = self._compressor or _small_compressor(*self._recipe)
+        last = self._compressor or _compressor(*self._recipe, large=False)
         self._out.write(last.compress(self._piece[: self._filled]) + last.flush())
         note(compressed=self._size)
 
     def _flush(self) -> None:
         if self._compressor is None:
-            self._compressor = _compressor(*self._recipe, _threads(*self._recipe))
+            self._compressor = _compressor(*self._recipe, large=True)
         self._out.write(self._compressor.compress(self._piece))
         self._filled = 0
 
@@ -288,21 +288,16 @@ def _threads(compression: Compression, level: int) -> int:
     return _THREADS if compression is Compression.ZSTD and level in _THREADED else 0
 
 
-def _small_compressor(compression: Compression, level: int) -> _Compressor:
-    """Give what packs a stream of one piece.
+def _compressor(compression: Compression, level: int, *, large: bool) -> _Compressor:
+    """Give what packs a stream, ``large`` where that has more than one piece.
 
-    Not isal: it has once given other bytes for two streams of 9 and 4 KB, in one process of thousands.
+    Short ones do not go to isal: it has once given other bytes for two of 9 and 4 KB, in one process of
+    thousands.
     """
     if compression is Compression.GZIP:
-        return cast(_Compressor, zlib.compressobj(level, wbits=_GZIP))
-    return _compressor(compression, level, threads=0)
-
-
-def _compressor(compression: Compression, level: int, threads: int) -> _Compressor:
-    if compression is Compression.GZIP and level not in _ISAL:
-        return cast(_Compressor, zlib.compressobj(level, wbits=_GZIP))
-    if compression is Compression.GZIP:
-        return cast(_Compressor, isal_zlib.compressobj(level, wbits=_GZIP))
+        library = isal_zlib if large and level in _ISAL else zlib
+        return cast(_Compressor, library.compressobj(level, wbits=_GZIP))
+    threads = _threads(compression, level) if large else 0
     zstd = zstandard.ZstdCompressor(level=level, write_checksum=True, threads=threads)
     return cast(_Compressor, zstd.compressobj())
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from linuxkit_rules.debian.lock import Pin
-from linuxkit_rules.digest import Descriptor, canonical_json
+from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.errors import ImageError, StoreError
 from linuxkit_rules.formats.buffers import sha256_of
 from linuxkit_rules.formats.entry import Slice
@@ -33,7 +33,7 @@ from linuxkit_rules.stages.obtain import obtain
 from linuxkit_rules.stages.stage import Engine, Stage
 from linuxkit_rules.stages.verify import read_evidence
 from linuxkit_rules.stages.whole import StoreOrigin, WholeImage, read_whole
-from linuxkit_rules.store.blobs import OCTET_STREAM
+from linuxkit_rules.store.blobs import LAYOUT, OCTET_STREAM
 from linuxkit_rules.store.locks import lock
 
 VERSION = "oci-layout"
@@ -184,7 +184,7 @@ def _claim(folder: Path) -> None:
     if names and VERSION not in names:
         hint = "name a new folder, or one that `moby vendor` has made"
         raise ImageError("is neither empty nor an OCI image layout", where=str(folder), hint=hint)
-    _put(folder / VERSION, canonical_json({"imageLayoutVersion": "1.0.0"}))
+    _put(folder / VERSION, LAYOUT)
     with _writing(folder):
         (folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
         (folder / PACKAGES).mkdir(exist_ok=True)

@@ -24,7 +24,7 @@ from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.errors import FormatError, UsageError
 from linuxkit_rules.scons.actions import Deliver, Discard, Job, Node, Origin, Part, RunStage, decode
 from linuxkit_rules.scons.delivered import Delivered, read_note, stored
-from linuxkit_rules.scons.settings import Site
+from linuxkit_rules.scons.settings import Site, may_write
 from linuxkit_rules.store.memory import Result
 
 if TYPE_CHECKING:
@@ -69,24 +69,17 @@ class Draft:
     """The outline of an image and how to come by its true steps; where they lie in SCons's graph.
 
     ``step`` gives the step of the task with that number.  Targets go below ``folder``; ``files`` gives the
-    nodes of local files.  ``keep`` says whether notes may be written.
+    nodes of local files.
     """
 
     def __init__(
-        self,
-        env: Any,
-        folder: Node,
-        outline: Outline,
-        step: Callable[[int], Step],
-        files: FileNode,
-        keep: bool,
+        self, env: Any, folder: Node, outline: Outline, step: Callable[[int], Step], files: FileNode
     ) -> None:
         self.env = Uncached(env)
         self.folder = folder
         self.outline = outline
         self.step = step
         self.files = files
-        self.keep = keep
         self.nodes: dict[str | int, Node] = {}
         self._groups: dict[str, list[int]] = {}
         for number, task in enumerate(outline.tasks):
@@ -128,6 +121,7 @@ class Declarations:
         node.attributes.linuxkit_site = self._site
         node.attributes.linuxkit_note = note
         node.attributes.linuxkit_part = part
+        node.attributes.linuxkit_keep = may_write(draft.env)
         node.__class__ = Delivered
         node.set_precious()
         node.set_nocache()
@@ -135,9 +129,7 @@ class Declarations:
         results = self._results[made]
         blob = node.attributes.linuxkit_blob = results[part].output if results else None
         known = read_note(note)
-        wrong = known is not None and blob is not None and known.digest != str(blob.digest)
-        node.attributes.linuxkit_keep = draft.keep
-        if blob is None or wrong:
+        if blob is None or (known and known.digest != str(blob.digest)):
             node.set_always_build()
         return node
 

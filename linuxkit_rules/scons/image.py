@@ -17,7 +17,7 @@ from linuxkit_rules.scons.declare import STATE, Draft, declarations, note_of
 from linuxkit_rules.scons.delivered import is_delivered, is_recorded
 from linuxkit_rules.scons.formats import Formats
 from linuxkit_rules.scons.saving import tell, tell_at_the_end
-from linuxkit_rules.scons.settings import choices_of, settings_of, site_of
+from linuxkit_rules.scons.settings import choices_of, may_write, settings_of, site_of
 from linuxkit_rules.scons.yamls import Yaml, yaml_of
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Image:
             self._memo.keep(question, found.to_json(), evidence)
             steps = _Steps(lambda: made)
         warn(found.warnings)
-        return Draft(self._env, folder, found, steps.step, self._node, may_write(self._env))
+        return Draft(self._env, folder, found, steps.step, self._node)
 
     def _question(self) -> str:
         yamls = [str(path) for yaml in self._yamls for path in (yaml.path(), yaml.base())]
@@ -206,11 +206,6 @@ def memo_of(env: Any) -> Memo:
     """Give the memo in the store; a run that builds nothing (-n, -q, -c) leaves no trace in it."""
     store = site_of(env).store
     return Memo(store.root, may_write(env), store.usage.keeps)
-
-
-def may_write(env: Any) -> bool:
-    """Whether this run of SCons may write anything before it builds."""
-    return not any(env.GetOption(option) for option in ("no_exec", "question", "clean"))
 
 
 def warn(warnings: Sequence[str]) -> None:

@@ -150,6 +150,11 @@ def settings_of(choices: Mapping[str, Any]) -> Settings:
     return dataclasses.replace(settings, package_lock=Path(lock)) if lock else settings
 
 
+def may_write(env: Any) -> bool:
+    """Whether this run of SCons may write anything before it builds."""
+    return not any(env.GetOption(option) for option in ("no_exec", "question", "clean"))
+
+
 class Site:
     """Where things are: the ``store``; the ``limits`` of images; the ``engine``, made when it has to run.
 
