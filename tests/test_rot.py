@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from linuxkit_rules.stages import unpack
 from linuxkit_rules.stages.stage import Engine
 from linuxkit_rules.stages.unpack import Unpack, load
 from linuxkit_rules.store import blobs
+from linuxkit_rules.store import verify as verify_module
 from linuxkit_rules.store.blobs import Store
-from linuxkit_rules.store.memory import Memory, Result
+from linuxkit_rules.store.memory import Entry, Memory, Result
 from linuxkit_rules.store.survey import survey
 from linuxkit_rules.store.verify import verify
 from tests.builds import expected
@@ -168,6 +170,29 @@ def test_an_index_larger_than_the_memory_for_them_is_not_kept(
     index = engine.run(Unpack(), {"layer": [engine.store.put(tar(a=b"1"))]}).output
     assert load(engine.store, index) == load(engine.store, index)
     assert len(unpack._INDEXES) == 0
+
+
+def test_what_a_gc_removes_meanwhile_is_no_finding(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.scons()
+    store = project.root / "store"
+    seen = survey(store)
+    first, second, *_ = seen.entries
+    for item in (first, second):
+        item.file.path.unlink()
+    entries = (replace(first, entry=None), *seen.entries[1:])
+    assert second.entry
+    gone = named(second.entry)
+    others = [item for item in seen.entries[2:] if item.entry and gone.isdisjoint(named(item.entry))]
+    blobs_left = {name: blob for name, blob in seen.blobs.items() if name not in gone}
+    survived = replace(seen, entries=(*entries[:2], *others), blobs=blobs_left)
+    monkeypatch.setattr(verify_module, "survey", lambda root: survived)
+    found = verify(store)
+    assert others
+    assert (found.is_sound, found.incomplete) == (True, 0)
+
+
+def named(entry: Entry) -> set[str]:
+    return {blob.digest.hex for blob in entry.result.blobs}
 
 
 def test_verify_finds_and_drops(tmp_path: Path, project: Project) -> None:

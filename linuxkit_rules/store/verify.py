@@ -53,6 +53,8 @@ def verify(root: Path, jobs: int = 1, report: Callable[[int], None] = lambda siz
             }
         damaged, incomplete = [], 0
         for item in found.entries:
+            if not item.file.path.exists():
+                continue  # a gc has removed it meanwhile, and its blobs after it
             if item.entry is None:
                 damaged.append(item.file.path.name)
             elif any(blob.digest.hex in rotten for blob in item.entry.result.blobs):
