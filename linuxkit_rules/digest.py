@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from typing import Any, Self
 
 from linuxkit_rules.errors import FormatError
+from linuxkit_rules.values import dataclass
 
 _SHA256 = re.compile(r"sha256:([0-9a-f]{64})")
 

@@ -14,6 +14,7 @@ PACKAGE = ROOT / "linuxkit_rules"
 # From the ground up; a module may import its own room and those before it.
 ROOMS = [
     "errors",
+    "values",
     "digest",
     "formats",
     "store",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from linuxkit_rules.stages.unpack import LAYER_INDEX
 from linuxkit_rules.stages.whole import WHOLE_IMAGE
 from linuxkit_rules.store.blobs import OCTET_STREAM
 from linuxkit_rules.store.survey import Survey, Thing
+from linuxkit_rules.values import dataclass
 
 UNUSED = "unused: gc drops them"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from linuxkit_rules.debian.contents import Contents
 from linuxkit_rules.debian.globs import matches
@@ -17,6 +17,7 @@ from linuxkit_rules.debian.tree import Tree, canonical
 from linuxkit_rules.errors import FormatError, PackageError
 from linuxkit_rules.formats import elf
 from linuxkit_rules.formats.entry import Entry
+from linuxkit_rules.values import dataclass
 
 _DYNAMIC = (elf.ET_EXEC, elf.ET_DYN)
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from linuxkit_rules.debian.stanza import Stanza, stanzas
 from linuxkit_rules.debian.version import Version
 from linuxkit_rules.digest import Digest
 from linuxkit_rules.errors import PackageError
+from linuxkit_rules.values import dataclass
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _HEX = re.compile(r"[0-9a-f]{64}")

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from linuxkit_rules.digest import Digest, canonical_json
 from linuxkit_rules.errors import FormatError, PackageError
 from linuxkit_rules.spec.component import Component
+from linuxkit_rules.values import dataclass
 
 LIBRARY_LOCK = Path(__file__).resolve().parents[1] / "packages.lock"
 """The lock of the component library and of the tools."""

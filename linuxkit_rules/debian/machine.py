@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from linuxkit_rules.errors import PackageError
 from linuxkit_rules.formats import elf
+from linuxkit_rules.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 import urllib.parse
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from linuxkit_rules.debian.stanza import stanzas
 from linuxkit_rules.errors import PackageError
+from linuxkit_rules.values import dataclass
 
 APT = Path("/etc/apt")
 """Where apt keeps its configuration."""

@@ -7,7 +7,6 @@ packages on which the one that needs it depends.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from linuxkit_rules.debian.closure import Closure, Need
 from linuxkit_rules.debian.contents import Contents
@@ -19,6 +18,7 @@ from linuxkit_rules.debian.tree import Tree
 from linuxkit_rules.errors import LinuxKitError, PackageError
 from linuxkit_rules.formats.entry import Kind
 from linuxkit_rules.spec.component import Component
+from linuxkit_rules.values import dataclass
 
 _DEPTH = 3
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from linuxkit_rules.errors import PackageError
+from linuxkit_rules.values import dataclass
 
 _TIMEOUT = 60
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from linuxkit_rules.debian.globs import is_plain, matches, pattern
 from linuxkit_rules.errors import PackageError
 from linuxkit_rules.formats.entry import Entry, Kind
+from linuxkit_rules.values import dataclass
 
 MERGED = ("bin", "lib", "lib64", "sbin")
 """Folders of the root that are links to usr/<the same>."""

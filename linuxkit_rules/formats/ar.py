@@ -7,10 +7,10 @@ symbol table and no long names.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from linuxkit_rules.errors import FormatError
+from linuxkit_rules.values import dataclass
 
 MAGIC = b"!<arch>\n"
 _HEADER = 60

@@ -11,7 +11,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import BinaryIO
 
 from linuxkit_rules.digest import Digest
@@ -19,6 +19,7 @@ from linuxkit_rules.errors import FormatError
 from linuxkit_rules.formats.entry import Entry, Kind, Slice
 from linuxkit_rules.formats.streams import Copy, SupportsWrite
 from linuxkit_rules.formats.tar_header import normal, raw, text
+from linuxkit_rules.values import dataclass
 
 MAGIC = b"070701"
 TRAILER = b"TRAILER!!!"

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from linuxkit_rules.errors import FormatError
+from linuxkit_rules.values import dataclass
 
 MAGIC = b"\x7fELF"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
 from linuxkit_rules.digest import Digest
+from linuxkit_rules.values import dataclass
 
 _ATTRIBUTE = 192
 """Bytes of memory that an extended attribute takes beside its name and value (CPython, 64 bits)."""

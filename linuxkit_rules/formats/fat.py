@@ -11,7 +11,7 @@ volume's beginning.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from linuxkit_rules.errors import FormatError
 from linuxkit_rules.formats import fat_names
@@ -33,6 +33,7 @@ from linuxkit_rules.formats.fat_sectors import (
     size_areas,
 )
 from linuxkit_rules.formats.streams import Copy, SupportsWrite
+from linuxkit_rules.values import dataclass
 
 _MAX_FILE = 2**32 - 1
 

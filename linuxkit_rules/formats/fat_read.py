@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from linuxkit_rules.errors import FormatError
@@ -28,6 +27,7 @@ from linuxkit_rules.formats.fat_names import (
 )
 from linuxkit_rules.formats.fat_sectors import BOOT, BPB, BPB32, MOST_CLUSTERS, SIGNATURE
 from linuxkit_rules.formats.fat_sectors import Kind as FatKind
+from linuxkit_rules.values import dataclass
 
 _DEEPEST = 64
 _MOST_ENTRIES = 1 << 16  # in one directory ("FAT Directory Structure")

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import enum
 import struct
-from dataclasses import dataclass
 
 from linuxkit_rules.errors import FormatError
 from linuxkit_rules.formats import fat_names
 from linuxkit_rules.formats.fat_names import ENTRY_SIZE
+from linuxkit_rules.values import dataclass
 
 SECTOR = 512
 

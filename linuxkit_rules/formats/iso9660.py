@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from linuxkit_rules.errors import FormatError
+from linuxkit_rules.values import dataclass
 
 BLOCK = 2048
 """Size of a logical block, and of a sector."""

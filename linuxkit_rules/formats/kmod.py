@@ -9,9 +9,9 @@ from __future__ import annotations
 import difflib
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from linuxkit_rules.errors import PackageError
+from linuxkit_rules.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
 from typing import Self
 
 from linuxkit_rules.errors import FormatError, LinuxKitError, UsageError, one_line
+from linuxkit_rules.values import dataclass
 
 _VALUE = re.compile(r"([1-9][0-9]{0,14})([KMGT]?)")
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}

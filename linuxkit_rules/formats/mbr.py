@@ -6,9 +6,9 @@ UEFI specification 2.10, 5.2.1 "Legacy Master Boot Record (MBR)"; the names of t
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 from linuxkit_rules.errors import FormatError
+from linuxkit_rules.values import dataclass
 
 SECTOR = 512
 

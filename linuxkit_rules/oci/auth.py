@@ -15,7 +15,6 @@ import base64
 import json
 import threading
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -27,6 +26,7 @@ from linuxkit_rules.oci.challenges import Challenge, parse_challenges
 from linuxkit_rules.oci.credentials import Credential, Credentials
 from linuxkit_rules.oci.retry import PASSING, PassingError, date_of, retry_after
 from linuxkit_rules.oci.transport import Transport, drop, origin, shown
+from linuxkit_rules.values import dataclass
 
 if TYPE_CHECKING:
     import requests

@@ -7,10 +7,11 @@ https://github.com/opencontainers/image-spec/blob/v1.1.1/config.md
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Self
 
 from linuxkit_rules.errors import ImageError
+from linuxkit_rules.values import dataclass
 
 LABEL = "org.mobyproject.config"
 """The label that holds LinuxKit's image configuration as JSON text."""

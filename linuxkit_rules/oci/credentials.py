@@ -16,12 +16,13 @@ import re
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Protocol
 
 from linuxkit_rules.errors import NetworkError, one_line
 from linuxkit_rules.oci.reference import DEFAULT_DOMAIN, DEFAULT_DOMAINS, host_name
+from linuxkit_rules.values import dataclass
 
 HELPER_SECONDS = 60.0
 """How long a credential helper may take; one that asks its user has to be quick too."""

@@ -10,12 +10,12 @@ import contextlib
 import ipaddress
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from linuxkit_rules.errors import NetworkError
 from linuxkit_rules.oci.addresses import Kind, kind, literal, may_send
+from linuxkit_rules.values import dataclass
 
 if TYPE_CHECKING:
     import ssl

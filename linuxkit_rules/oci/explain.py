@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from linuxkit_rules.oci.config import ImageSettings
@@ -19,6 +18,7 @@ from linuxkit_rules.oci.resources import Json
 from linuxkit_rules.oci.runtime import NAMESPACES, Placed, expanded, mounts
 from linuxkit_rules.spec.image import ImageConfig
 from linuxkit_rules.spec.runtime import Runtime
+from linuxkit_rules.values import dataclass
 
 Path = tuple[str | int, ...]
 """Keys and indexes from the top of a document."""

@@ -7,7 +7,7 @@ stages bring to this one form, so that later stages need one reader: ``load``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from linuxkit_rules.digest import Descriptor, Digest
@@ -29,6 +29,7 @@ from linuxkit_rules.oci.origin import Origin, read_verified
 from linuxkit_rules.oci.pins import ImagePin
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 _DEPTH = 4
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from linuxkit_rules.errors import ImageError, one_line, within
 from linuxkit_rules.formats.entry import Entry, Kind, width
 from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
+from linuxkit_rules.values import dataclass
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"

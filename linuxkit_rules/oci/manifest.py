@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.errors import FormatError, ImageError, PlatformError, one_line
+from linuxkit_rules.values import dataclass
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"

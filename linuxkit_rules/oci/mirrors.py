@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
 from linuxkit_rules.errors import UsageError, one_line
 from linuxkit_rules.oci.reference import DEFAULT_DOMAIN
+from linuxkit_rules.values import dataclass
 
 _NAMED = re.compile(r"(?P<registry>[A-Za-z0-9.:\[\]-]+)=(?P<url>.*)")
 _HINT = "write REGISTRY=URL, or URL alone for docker.io"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from linuxkit_rules.oci.addresses import Kind, literal
 from linuxkit_rules.oci.dial import Dialer, Proxies
 from linuxkit_rules.oci.retry import Pauses
+from linuxkit_rules.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

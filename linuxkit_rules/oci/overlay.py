@@ -6,11 +6,11 @@ The rules are LinuxKit's (src/cmd/linuxkit/moby/config.go, ConfigToOCI and the a
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from linuxkit_rules.spec.image import ImageConfig
 from linuxkit_rules.spec.runtime import Namespaces, Runtime
+from linuxkit_rules.values import dataclass
 
 T = TypeVar("T", ImageConfig, Runtime, Namespaces)
 

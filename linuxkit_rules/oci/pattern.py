@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Self
 
 from linuxkit_rules.errors import SpecError, one_line
 from linuxkit_rules.oci.reference import DEFAULT_DOMAIN, Reference, host_name
+from linuxkit_rules.values import dataclass
 
 _NAME = re.compile(r"[A-Za-z0-9._*\[\]:/-]+")
 _WILD = re.compile(r"\*\*|\*|[^*]+")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.errors import FormatError, ImageError, LinuxKitError, SpecError
 from linuxkit_rules.oci.manifest import INDEXES, Manifest, load_object
 from linuxkit_rules.oci.reference import Reference
+from linuxkit_rules.values import dataclass
 
 VERSION = 1
 

@@ -7,11 +7,12 @@ Grammar: https://github.com/distribution/reference/blob/v0.6.0/reference.go (pac
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, Self, TypeAlias
 
 from linuxkit_rules.digest import Digest
 from linuxkit_rules.errors import FormatError, SpecError, one_line
+from linuxkit_rules.values import dataclass
 
 DEFAULT_DOMAIN = "docker.io"
 """The domain that a reference without one has."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -25,6 +25,7 @@ from linuxkit_rules.oci.place import Place
 from linuxkit_rules.oci.progress import Progress, Silent
 from linuxkit_rules.oci.reference import DEFAULT_DOMAIN, Reference
 from linuxkit_rules.oci.transport import Transport
+from linuxkit_rules.values import dataclass
 
 T = TypeVar("T")
 

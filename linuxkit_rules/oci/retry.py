@@ -6,10 +6,10 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from linuxkit_rules.errors import NetworkError
+from linuxkit_rules.values import dataclass
 
 PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
 """Statuses of answers that another try may change."""

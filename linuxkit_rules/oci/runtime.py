@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from linuxkit_rules.errors import SpecError
@@ -20,6 +19,7 @@ from linuxkit_rules.spec.checks import CAPABILITIES
 from linuxkit_rules.spec.image import ImageConfig
 from linuxkit_rules.spec.resources import Resources
 from linuxkit_rules.spec.runtime import Mount, Namespaces, Runtime, complete
+from linuxkit_rules.values import dataclass
 
 OCI_VERSION = "1.2.1"
 _UNLIMITED = (1 << 64) - 1

@@ -14,13 +14,13 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import ImageError, one_line
 from linuxkit_rules.oci.manifest import Index, Manifest, Member, load_object, parse
 from linuxkit_rules.oci.origin import Origin, read_verified
+from linuxkit_rules.values import dataclass
 
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 """Media type of a layer that is a payload."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import ImageError, SignatureError, SpecError, one_line
@@ -22,6 +21,7 @@ from linuxkit_rules.oci.signature import (
     read_payload,
     signature,
 )
+from linuxkit_rules.values import dataclass
 
 _TOLD = 3
 """How many faults of signatures one message tells."""

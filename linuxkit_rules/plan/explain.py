@@ -11,7 +11,6 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from linuxkit_rules.errors import UsageError
 from linuxkit_rules.oci.config import LABEL
@@ -21,6 +20,7 @@ from linuxkit_rules.plan.image import Parts
 from linuxkit_rules.spec.linuxkit import Container, Kind, Spec
 from linuxkit_rules.stages.bundle import Bundle, Place, layer_directories, read_settings
 from linuxkit_rules.stages.stage import Engine
+from linuxkit_rules.values import dataclass
 
 _SHORTEST = 20
 """Signs of a value that a narrow terminal shows all the same."""

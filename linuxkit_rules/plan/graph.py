@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from linuxkit_rules.digest import Descriptor, canonical_json
 from linuxkit_rules.errors import DamagedError, ErrorList, LinuxKitError, SpecError
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 from linuxkit_rules.errors import ErrorList, LinuxKitError, SpecError
@@ -39,6 +39,7 @@ from linuxkit_rules.stages.ramdisk import RamdiskSupport
 from linuxkit_rules.stages.rootfs import Rootfs
 from linuxkit_rules.stages.segment import ContainerRootfs, Segment
 from linuxkit_rules.stages.support import SUPPORT
+from linuxkit_rules.values import dataclass
 
 STDIN = "-"
 """What messages call standard input."""
@@ -64,7 +65,7 @@ class Parts:
     members: tuple[Step, ...]
     initrd: Step
     tool: Callable[[str], Step]
-    spec: Spec = Spec()  # noqa: RUF009 - a frozen value
+    spec: Spec = Spec()
     warnings: tuple[str, ...] = ()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from linuxkit_rules.errors import one_line
 from linuxkit_rules.plan.graph import Input, Step, inputs
@@ -12,6 +12,7 @@ from linuxkit_rules.spec.linuxkit import File, normal
 from linuxkit_rules.stages.bundle import Bundle
 from linuxkit_rules.stages.pack import Packing
 from linuxkit_rules.stages.segment import Segment
+from linuxkit_rules.values import dataclass
 
 MODULES = ("overlay",)
 """Kernel modules that such containers need, if there are any."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from linuxkit_rules.digest import Descriptor
@@ -25,6 +25,7 @@ from linuxkit_rules.stages.fetch import WORKERS
 from linuxkit_rules.stages.image import ImageStage, resolve
 from linuxkit_rules.stages.obtain import document
 from linuxkit_rules.stages.stage import Engine
+from linuxkit_rules.values import dataclass
 
 
 @dataclass(frozen=True)

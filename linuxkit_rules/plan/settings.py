@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from linuxkit_rules.debian.lock import LIBRARY_LOCK
 from linuxkit_rules.formats.compression import Compression
 from linuxkit_rules.stages.pack import Packing
+from linuxkit_rules.values import dataclass
 
 ARCHES = ("amd64", "arm64")
 """The architectures that are built for, in Debian's and OCI's words."""

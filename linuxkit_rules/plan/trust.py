@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ from linuxkit_rules.oci.verify import Requirement
 from linuxkit_rules.plan.memo import Evidence
 from linuxkit_rules.plan.settings import Settings
 from linuxkit_rules.spec.trust import Policy, Trust, load_trust
+from linuxkit_rules.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

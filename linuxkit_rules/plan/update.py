@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import lzma
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from linuxkit_rules.debian import mirror
@@ -23,6 +23,7 @@ from linuxkit_rules.spec.component import Component, load_component
 from linuxkit_rules.stages.deb import package_tree
 from linuxkit_rules.stages.stage import Engine
 from linuxkit_rules.stages.tool import Program, install
+from linuxkit_rules.values import dataclass
 
 SUITES = ("bookworm",)
 """The suites that are locked where nothing else is asked for; of each, the component ``main``."""

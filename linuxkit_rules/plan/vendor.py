@@ -11,7 +11,7 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 from linuxkit_rules.debian.lock import Pin
@@ -35,6 +35,7 @@ from linuxkit_rules.stages.verify import read_evidence
 from linuxkit_rules.stages.whole import StoreOrigin, WholeImage, read_whole
 from linuxkit_rules.store.blobs import LAYOUT, OCTET_STREAM
 from linuxkit_rules.store.locks import lock
+from linuxkit_rules.values import dataclass
 
 VERSION = "oci-layout"
 """The file by which a folder is an OCI image layout (image-layout, "oci-layout file")."""

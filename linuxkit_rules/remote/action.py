@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
@@ -20,6 +19,7 @@ from linuxkit_rules.formats.limits import DEFAULT_LIMITS, Limits
 from linuxkit_rules.remote.backend import checked
 from linuxkit_rules.store.blobs import OCTET_STREAM
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 COMMAND = ("moby", "stage")
 PATH = "/usr/local/bin:/usr/bin:/bin"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import unquote, urlsplit
 
 from linuxkit_rules.errors import LinuxKitError, UsageError
@@ -10,6 +10,7 @@ from linuxkit_rules.oci.auth import basic
 from linuxkit_rules.oci.credentials import Credential, Credentials
 from linuxkit_rules.oci.network import Network
 from linuxkit_rules.oci.reference import Reference
+from linuxkit_rules.values import dataclass
 
 NAME = "LINUXKIT_REMOTE_CACHE"
 _HINT = "https://HOST/PREFIX, or oci://REGISTRY/REPOSITORY"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from linuxkit_rules.errors import UsageError, one_line
 from linuxkit_rules.oci.network import Network
 from linuxkit_rules.remote.action import Properties
+from linuxkit_rules.values import dataclass
 
 NAME = "LINUXKIT_REMOTE_EXECUTOR"
 _PLATFORM = "LINUXKIT_REMOTE_EXECUTOR_PLATFORM"

@@ -8,7 +8,6 @@ answers and tells more of it; what the server knows no more is begun anew, once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -20,6 +19,7 @@ from linuxkit_rules.errors import LinuxKitError, NetworkError, one_line
 from linuxkit_rules.remote.action import ACTION_SECONDS, Action, FailedError, LacksError, digest_message
 from linuxkit_rules.remote.backend import MissingError
 from linuxkit_rules.remote.calls import TICK, BrokenError, Calls, RefusedError
+from linuxkit_rules.values import dataclass
 
 QUEUED_SECONDS = 60.0
 """How long an action may wait for a worker while none of the others is done or moves either."""

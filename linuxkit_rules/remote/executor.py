@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from linuxkit_rules.digest import Descriptor, Digest
@@ -28,6 +27,7 @@ from linuxkit_rules.remote.action import (
 from linuxkit_rules.remote.backend import ENTRY_LIMIT
 from linuxkit_rules.store.blobs import OCTET_STREAM, Store
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 if TYPE_CHECKING:
     from linuxkit_rules.remote.execution import Done

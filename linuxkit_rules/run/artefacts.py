@@ -6,11 +6,11 @@ The file names of the formats are LinuxKit's: https://github.com/linuxkit/linuxk
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from linuxkit_rules.errors import RunError
 from linuxkit_rules.run.machine import Cd, Disk, Firmware, Kernel, Medium
+from linuxkit_rules.values import dataclass
 
 PLACES = (Path(), Path("out"))
 """Directories, from the current one, in which a bare name is looked for."""

@@ -6,12 +6,12 @@ import contextlib
 import re
 import socket
 import time
-from dataclasses import dataclass
 
 from linuxkit_rules.errors import RunError
 from linuxkit_rules.run.machine import LOCALHOST, Machine
 from linuxkit_rules.run.qemu import Qemu
 from linuxkit_rules.run.running import PRESS_AGAIN, Running, start
+from linuxkit_rules.values import dataclass
 
 PATIENCE = 240.0
 """Seconds for one step: an emulated machine on a slow and busy host takes its time."""

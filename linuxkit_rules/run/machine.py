@@ -8,12 +8,12 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
 from linuxkit_rules.errors import RunError, UsageError
 from linuxkit_rules.run.qemu import Qemu
+from linuxkit_rules.values import dataclass
 
 LOCALHOST = "127.0.0.1"
 

@@ -6,10 +6,10 @@ A program from PATH and one run in place from unpacked Debian packages are the s
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from linuxkit_rules.errors import RunError
+from linuxkit_rules.values import dataclass
 
 PROGRAMS = {"amd64": "qemu-system-x86_64", "arm64": "qemu-system-aarch64"}
 """QEMU's system emulator by the architecture of the guest, in Debian's names."""

@@ -11,7 +11,6 @@ import termios
 import time
 import tty
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import FrameType
 
 from linuxkit_rules.errors import RunError
@@ -19,6 +18,7 @@ from linuxkit_rules.run.artefacts import find
 from linuxkit_rules.run.machine import Cd, Disk, Firmware, Machine, Port
 from linuxkit_rules.run.qemu import Qemu
 from linuxkit_rules.run.running import PRESS_AGAIN, Running, start
+from linuxkit_rules.values import dataclass
 
 INTERRUPTED = 130
 """Exit status where the user did not wait for the guest to power off: as shells say SIGINT."""

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,7 @@ from linuxkit_rules.scons.yamls import STDIN, chosen, mark_stdin, yaml_of
 from linuxkit_rules.store.locks import READ_ONLY, held
 from linuxkit_rules.store.survey import PLACE
 from linuxkit_rules.store.usage import cannot_write
+from linuxkit_rules.values import dataclass
 
 if TYPE_CHECKING:
     from linuxkit_rules.plan.image import Parts

@@ -9,7 +9,6 @@ import dataclasses
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +17,7 @@ from linuxkit_rules.spec import checks
 from linuxkit_rules.spec.decode import Decoder, NotedError, hidden, key
 from linuxkit_rules.spec.image import ImageConfig
 from linuxkit_rules.spec.yamlfile import Node, parse
+from linuxkit_rules.values import dataclass
 
 Arch = Literal["amd64", "arm64"]
 _PACKAGE = re.compile(r"(?:[a-z0-9+.*?\[\]-]|\$\{arch\})+")

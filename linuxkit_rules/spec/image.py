@@ -9,7 +9,6 @@ an empty string is as good as absent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from linuxkit_rules.errors import SpecError
 from linuxkit_rules.spec import checks
@@ -17,6 +16,7 @@ from linuxkit_rules.spec.decode import Decoder, NotedError, key
 from linuxkit_rules.spec.resources import Resources
 from linuxkit_rules.spec.runtime import IDMapping, Mount, Runtime, complete
 from linuxkit_rules.spec.yamlfile import Node, parse
+from linuxkit_rules.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from linuxkit_rules.spec.decode import Decoder, NotedError, hidden, key
 from linuxkit_rules.spec.yamlfile import Node
+from linuxkit_rules.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

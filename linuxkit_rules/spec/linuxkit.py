@@ -14,7 +14,6 @@ import itertools
 import posixpath
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +24,7 @@ from linuxkit_rules.spec.image import ImageConfig
 from linuxkit_rules.spec.legacy import Output, read_outputs
 from linuxkit_rules.spec.trust import Trust, read_trust
 from linuxkit_rules.spec.yamlfile import Node, parse
+from linuxkit_rules.values import dataclass
 
 Kind = Literal["onboot", "onshutdown", "services"]
 KINDS: tuple[Kind, ...] = ("onboot", "onshutdown", "services")

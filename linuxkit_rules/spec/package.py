@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from linuxkit_rules.errors import SpecError
 from linuxkit_rules.spec.component import Component
 from linuxkit_rules.spec.decode import Decoder, NotedError, hidden, key, keys_of
 from linuxkit_rules.spec.yamlfile import Node, parse
+from linuxkit_rules.values import dataclass
 
 _BUILDING = frozenset(
     (

@@ -7,10 +7,9 @@ https://github.com/opencontainers/runtime-spec/blob/v1.2.1/config.md; the rest i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from linuxkit_rules.spec import checks
 from linuxkit_rules.spec.decode import key
+from linuxkit_rules.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +14,7 @@ from linuxkit_rules.errors import SpecError
 from linuxkit_rules.spec import checks
 from linuxkit_rules.spec.decode import Decoder, NotedError, hidden, key
 from linuxkit_rules.spec.yamlfile import Node, parse
+from linuxkit_rules.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

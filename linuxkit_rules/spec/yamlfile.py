@@ -13,12 +13,13 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeAlias
 
 import yaml
 
 from linuxkit_rules.errors import ErrorList, LinuxKitError, SpecError, one_line
+from linuxkit_rules.values import dataclass
 
 MAX_BYTES = 16 << 20
 MAX_DEPTH = 100

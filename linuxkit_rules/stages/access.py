@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from linuxkit_rules.oci.mirrors import Mirror
 from linuxkit_rules.oci.network import Network
 from linuxkit_rules.oci.progress import Progress, Silent
 from linuxkit_rules.oci.reference import Reference
+from linuxkit_rules.values import dataclass
 
 if TYPE_CHECKING:
     from linuxkit_rules.oci.registry import Clients, Registry

@@ -7,7 +7,7 @@ by two newlines, with time 0; one alone stays as it is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import repeat
 from typing import ClassVar
 
@@ -17,6 +17,7 @@ from linuxkit_rules.stages.pack import PackingStage
 from linuxkit_rules.stages.rootfs import image_tree
 from linuxkit_rules.stages.stage import Engine, Inputs
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 INSTALLED = "lib/apk/db/installed"
 

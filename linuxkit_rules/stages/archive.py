@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from linuxkit_rules.formats.tar_header import BLOCK
@@ -10,6 +9,7 @@ from linuxkit_rules.stages.boot import TAR
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.memory import Result
 from linuxkit_rules.store.pieces import assembling
+from linuxkit_rules.values import dataclass
 
 
 @dataclass(frozen=True)

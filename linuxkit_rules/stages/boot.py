@@ -7,7 +7,6 @@ its microcode in it (src/cmd/linuxkit/moby/build/build.go, kernelFilter).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
 from linuxkit_rules.digest import Descriptor
@@ -19,6 +18,7 @@ from linuxkit_rules.stages.pack import FIXED_TIME, PackingStage
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.memory import Result
 from linuxkit_rules.store.pieces import assembling
+from linuxkit_rules.values import dataclass
 
 TAR = "application/x-tar"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import ClassVar
 
 from linuxkit_rules.digest import Descriptor, canonical_json
@@ -29,6 +29,7 @@ from linuxkit_rules.stages.pack import FIXED_TIME, parents
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 MEDIA_TYPE = "application/vnd.linuxkit-rules.bundle.v1+json"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,6 +33,7 @@ from linuxkit_rules.stages.pack import FIXED_TIME, open_blobs
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage, as_json
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 GENERATED, LAID_OVER = "build.yml", "rootfs/"
 OWN_LAYERS = frozenset((GENERATED, LAID_OVER))

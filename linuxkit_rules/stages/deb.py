@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import ClassVar
 
@@ -18,6 +17,7 @@ from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.stages.unpack import Unpack, load
 from linuxkit_rules.store.blobs import OCTET_STREAM
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import BinaryIO, ClassVar
 
 from linuxkit_rules.digest import Descriptor, Digest
@@ -27,6 +27,7 @@ from linuxkit_rules.stages.obtain import document, obtain
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 WORKERS = 4
 """How many blobs of an image are fetched at once."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,6 +20,7 @@ from linuxkit_rules.stages.join import whole
 from linuxkit_rules.stages.pack import FIXED_TIME, PackingStage
 from linuxkit_rules.stages.stage import Engine, Inputs
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

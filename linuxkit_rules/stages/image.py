@@ -10,7 +10,7 @@ import contextlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -31,6 +31,7 @@ from linuxkit_rules.stages.obtain import store_first
 from linuxkit_rules.stages.stage import WHERE_SET, Engine, Inputs, Stage
 from linuxkit_rules.stages.verify import VerifySignature
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 
 @dataclass(frozen=True)

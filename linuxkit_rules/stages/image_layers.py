@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Final
 
 from linuxkit_rules.digest import Descriptor, canonical_json
@@ -28,6 +28,7 @@ from linuxkit_rules.stages.trees import Kept, Trees
 from linuxkit_rules.stages.unpack import load as load_index
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 MOST_LAYERS: Final = 64
 """Layers of one root file system: their names have to fit into a page of mount(2)'s data, which is 4 KiB."""

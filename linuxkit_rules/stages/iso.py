@@ -13,7 +13,6 @@ import hashlib
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, ClassVar, Protocol
 
@@ -32,6 +31,7 @@ from linuxkit_rules.stages.stage import Engine, Inputs, Stage, as_json
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
 from linuxkit_rules.store.pieces import BLOCK, Assembly, assembling
+from linuxkit_rules.values import dataclass
 
 ISO = "application/vnd.linuxkit-rules.iso.v1"
 """Media type of an ISO."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from linuxkit_rules.digest import Descriptor
@@ -12,6 +11,7 @@ from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
 from linuxkit_rules.store.pieces import BLOCK, Assembly, assembling
+from linuxkit_rules.values import dataclass
 
 INITRD = "application/vnd.linuxkit-rules.initrd.v1"
 """Media type of an initrd: archives one after the other, each compressed in its own way."""

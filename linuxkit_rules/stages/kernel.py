@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 from linuxkit_rules.debian.contents import Contents
@@ -13,6 +13,7 @@ from linuxkit_rules.formats.entry import Entry, Kind
 from linuxkit_rules.stages.rootfs import image_tree
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 _MOST = 1 << 30
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
@@ -21,6 +21,7 @@ from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.stages.trees import Kept, Trees
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 DIRECTORY = "containers/layers"
 """Where the layers lie, relative to the root of the system."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any, ClassVar
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
@@ -19,6 +19,7 @@ from linuxkit_rules.stages.trees import Kept, read
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
 from linuxkit_rules.store.pieces import assembling
+from linuxkit_rules.values import dataclass
 
 SAVING = "application/vnd.linuxkit-rules.saving.v1+json"
 """Media type of what is said of shared layers; see ``Saving``."""

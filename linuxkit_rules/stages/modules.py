@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import ClassVar
 
 from linuxkit_rules.debian.contents import Contents
@@ -28,6 +28,7 @@ from linuxkit_rules.stages.rootfs import image_tree
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.stages.unpack import Unpack, load
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 LOAD_LIST = "etc/modules-load.d/linuxkit.conf"
 """Names of the modules that init loads, one a line (modules-load.d(5))."""

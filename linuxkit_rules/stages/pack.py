@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import enum
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import BufferedReader
 from typing import Any, TypedDict
 
@@ -25,6 +25,7 @@ from linuxkit_rules.formats.streams import Copy, SupportsWrite
 from linuxkit_rules.stages.stage import Inputs, Stage
 from linuxkit_rules.stages.support import OPTIONS, SUPPORT, chosen, load
 from linuxkit_rules.store.blobs import Store
+from linuxkit_rules.values import dataclass
 
 SEGMENT = "application/vnd.linuxkit-rules.segment.v1"
 """Media type of a segment, before the compression's suffix."""

@@ -7,7 +7,7 @@ have it or as ``kernel.config``, as in images of ours; or in the kernel itself, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 from linuxkit_rules.debian.contents import Contents
@@ -22,6 +22,7 @@ from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.stages.support import OPTIONS
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 _MOST = 1 << 30
 _BESIDE = (CONFIG, "boot/config", "boot/config-*", "lib/modules/*/config", "usr/lib/modules/*/config")

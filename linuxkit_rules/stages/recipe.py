@@ -11,7 +11,6 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from linuxkit_rules.stages.unpack import LAYER_INDEX, TAR
 from linuxkit_rules.stages.whole import WHOLE_IMAGE, read_whole
 from linuxkit_rules.store.blobs import OCTET_STREAM, Store
 from linuxkit_rules.store.pieces import contents, is_list
+from linuxkit_rules.values import dataclass
 
 if TYPE_CHECKING:
     from cattrs import Converter

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import ClassVar
 
 from linuxkit_rules.digest import Descriptor
@@ -16,6 +16,7 @@ from linuxkit_rules.stages.stage import Engine, Inputs
 from linuxkit_rules.stages.unpack import Unpack
 from linuxkit_rules.stages.unpack import load as load_index
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 _HOSTS = b"""127.0.0.1       localhost
 ::1     localhost ip6-localhost ip6-loopback

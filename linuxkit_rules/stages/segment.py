@@ -5,7 +5,7 @@ They are two, so that a container's changed command packs a few hundred bytes an
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 from linuxkit_rules.formats.entry import Entry
@@ -14,6 +14,7 @@ from linuxkit_rules.stages.pack import PackingStage
 from linuxkit_rules.stages.rootfs import Rootfs
 from linuxkit_rules.stages.stage import Engine, Inputs
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -26,6 +25,7 @@ from linuxkit_rules.stages.access import Access
 from linuxkit_rules.stages.trace import Trace, Untraced
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Memory, Result
+from linuxkit_rules.values import dataclass
 
 if TYPE_CHECKING:
     from linuxkit_rules.remote.cache import RemoteCache
@@ -163,7 +163,7 @@ class Engine:
     limits: Limits = DEFAULT_LIMITS
     remote: RemoteCache | None = None
     uploads: Uploads | None = None
-    trace: Trace | Untraced = Untraced()  # noqa: RUF009 - it has no state
+    trace: Trace | Untraced = Untraced()
     executor: Executor | None = None
 
     def __post_init__(self) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from linuxkit_rules.debian.lock import Lock
@@ -26,6 +25,7 @@ from linuxkit_rules.stages.pack import open_blobs
 from linuxkit_rules.stages.rootfs import image_tree
 from linuxkit_rules.stages.stage import Engine
 from linuxkit_rules.store.usage import TOOLS, cannot_write
+from linuxkit_rules.values import dataclass
 
 LIBRARY = Path(__file__).resolve().parents[1] / "tools"
 """Where the folders of tools lie, each with its build.yml."""

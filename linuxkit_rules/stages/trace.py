@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from linuxkit_rules.formats.account import accounted
+from linuxkit_rules.values import dataclass
 
 if TYPE_CHECKING:
     from linuxkit_rules.stages.stage import Event

@@ -12,7 +12,6 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar
 
 from cachetools import LRUCache
@@ -26,6 +25,7 @@ from linuxkit_rules.formats.entry import Entry, Kind, Slice
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 LAYER_INDEX = "application/vnd.linuxkit-rules.layer-index.v2"
 TAR = "application/vnd.oci.image.layer.v1.tar"

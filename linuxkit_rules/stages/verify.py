@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
@@ -20,6 +20,7 @@ from linuxkit_rules.oci.verify import Requirement, verify
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 VERIFIED = "application/vnd.linuxkit-rules.verified.v1+json"
 """Media type of the stage's output."""

@@ -8,7 +8,7 @@ read-only is laid out the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 from linuxkit_rules.digest import Descriptor, canonical_json
@@ -22,6 +22,7 @@ from linuxkit_rules.stages.rootfs import below, fit_out, image_tree
 from linuxkit_rules.stages.stage import Engine, Inputs
 from linuxkit_rules.stages.whole import read_whole
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
@@ -41,6 +41,7 @@ from linuxkit_rules.stages.obtain import document, obtain
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 
 WHOLE_IMAGE = "application/vnd.linuxkit-rules.whole-image.v1+json"
 """Media type of the stage's output."""

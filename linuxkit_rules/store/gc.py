@@ -12,7 +12,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from linuxkit_rules.errors import StoreError
@@ -21,6 +20,7 @@ from linuxkit_rules.store.promises import PROMISES
 from linuxkit_rules.store.scratch import LEFT, Scratch
 from linuxkit_rules.store.survey import BUILDS, PLACE, PLANS, Survey, Thing, survey
 from linuxkit_rules.store.usage import GC_LOCK, TOOLS, cannot_write, protected_since
+from linuxkit_rules.values import dataclass
 
 NOTES_AGE = 30 * 86400.0
 """Seconds after which plans, promises, and SCons's notes on images whose folder is not known, are dropped."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 
 from linuxkit_rules.digest import Descriptor, canonical_json
 from linuxkit_rules.errors import FormatError
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.usage import cannot_write
+from linuxkit_rules.values import dataclass
 
 ENTRIES = "entries"
 

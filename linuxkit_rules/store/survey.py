@@ -6,13 +6,13 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from linuxkit_rules.errors import FormatError
 from linuxkit_rules.store.memory import ENTRIES, Entry
 from linuxkit_rules.store.promises import PROMISES
 from linuxkit_rules.store.usage import TOOLS
+from linuxkit_rules.values import dataclass
 
 PLANS = "plans"
 BUILDS = "builds"

@@ -7,13 +7,13 @@ import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from linuxkit_rules.store.blobs import FIXED
 from linuxkit_rules.store.scratch import write_fixed
 from linuxkit_rules.store.survey import Thing, survey
 from linuxkit_rules.store.usage import cannot_write
+from linuxkit_rules.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
