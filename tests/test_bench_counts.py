@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from linuxkit_rules.oci.layout import REF_NAME
+from linuxkit_rules.stages.parts import LARGE_LAYER
 from tests.bench.images import noise
 from tests.images import Blobs, tar
 from tests.project import SCONSTRUCT, Project
@@ -19,6 +20,9 @@ from tests.project import SCONSTRUCT, Project
 SERVICES = 10
 SIZE = 200_000
 """Bytes of each service's program."""
+
+BASE = noise("base", LARGE_LAYER)
+"""The large layer of two versions of an image."""
 
 SMALL = 4096
 """More than a configuration, a few directories and an archive's end come to."""
@@ -35,9 +39,11 @@ class Bench(Project):
         kernel = tar(**{"kernel": b"KERNEL", "kernel.tar": tar(**{"lib/modules/1/modules.order": b""})})
         images = {"kernel:1": kernel, "init:1": tar(init=b"#!/bin/sh\n"), "app-3:2": service(3, "changed")}
         images |= {f"app-{number}:1": service(number) for number in range(SERVICES)}
+        layers = {name: [layer] for name, layer in images.items()}
+        layers |= {f"large:{number}": [tar(base=BASE), service(number)] for number in (1, 2)}
         members = [
-            (blobs.image([layer], "gzip"), {REF_NAME: f"docker.io/test/{name}"})
-            for name, layer in images.items()
+            (blobs.image(layer, "gzip"), {REF_NAME: f"docker.io/test/{name}"})
+            for name, layer in layers.items()
         ]
         for name, data in blobs.files(*members).items():
             (root / "layout" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -144,6 +150,18 @@ def test_changed_image_packs_that_service(bench: Bench, count: Callable[..., Non
     assert runs["fetch-layer"] == runs["container-rootfs"] == runs["join"] == 1
     assert SIZE < bench.moved("compressed") <= 1.1 * SIZE
     count("bytes compressed for a changed image", bench.moved("compressed"))
+
+
+def test_changed_layer_packs_no_other_large_one(bench: Bench, count: Callable[..., None]) -> None:
+    bench.edit("test/app-3:1", "test/large:1")
+    bench.build()
+    assert len(BASE) + SIZE < bench.moved("compressed") < len(BASE) + SIZE + SMALL
+    bench.edit("test/large:1", "test/large:2")
+    bench.build()
+    assert bench.runs()["part"] == 1
+    assert SIZE < bench.moved("compressed") < SIZE + SMALL
+    assert bench.moved("read") < 2 * SIZE + bench.initrd() + 4 * SMALL
+    count("bytes compressed for a changed layer", bench.moved("compressed"))
 
 
 def test_fresh_checkout_takes_all_from_the_store(bench: Bench) -> None:

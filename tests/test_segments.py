@@ -3,26 +3,22 @@
 import dataclasses
 import gzip
 import io
-import json
 import lzma
 import re
 import subprocess
 import tarfile
 import tracemalloc
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import zstandard
 
-from linuxkit_rules.digest import Descriptor, Digest
+from linuxkit_rules.digest import Digest
 from linuxkit_rules.errors import ImageError, StoreError
 from linuxkit_rules.formats import cpio
 from linuxkit_rules.formats.compression import LARGE, Compression
 from linuxkit_rules.formats.entry import Entry, Kind, Slice
-from linuxkit_rules.oci.image import save
 from linuxkit_rules.stages.join import INITRD, Join
 from linuxkit_rules.stages.pack import FIXED_TIME, pack
 from linuxkit_rules.stages.rootfs import Rootfs, fit_out
@@ -34,38 +30,12 @@ from tests.contents import whole
 from tests.hostile.headers import archive, block
 from tests.hostile.resources import ATTRIBUTES
 from tests.images import tar
+from tests.initrds import archives, image, unpacked
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Engine:
     return Engine(Store(tmp_path / "store"))
-
-
-def archives(data: bytes) -> Iterator[bytes]:
-    """Take an initrd apart as the kernel does: skip NULs, tell each archive by its magic, unpack it."""
-    while data := data.lstrip(b"\0"):
-        unpacker = (
-            zlib.decompressobj(31)
-            if data[:2] == b"\x1f\x8b"
-            else zstandard.ZstdDecompressor().decompressobj()
-        )
-        if data[:6] == b"070701":
-            end = data.index(b"TRAILER!!!\0") + 11
-            archive, data = data[:end] + bytes(-end % 4), data[end:]
-        else:
-            archive = unpacker.decompress(data)
-            data = unpacker.unused_data
-        yield archive
-
-
-def unpacked(engine: Engine, blob: Descriptor) -> dict[str, Entry]:
-    data = engine.store.read(blob.digest)
-    return {entry.path: entry for part in archives(data) for entry in cpio.read(io.BytesIO(part))}
-
-
-def image(engine: Engine, *layers: bytes) -> Descriptor:
-    config = json.dumps({"os": "linux", "architecture": "amd64"}).encode()
-    return save(engine.store, config, tuple(engine.store.put(layer) for layer in layers)).output
 
 
 def layer_of(tree: Path) -> bytes:
@@ -171,7 +141,7 @@ def test_a_segment_is_aligned_and_says_its_compression(engine: Engine, compressi
     segment = pack(entries, engine.store, compression)
     assert segment.size % 4 == 0
     assert segment.media_type == f"application/vnd.linuxkit-rules.segment.v1{compression.suffix}"
-    assert unpacked(engine, segment)["a"].content == b"hello"
+    assert unpacked(engine.store, segment)["a"].content == b"hello"
 
 
 def test_a_segment_of_a_missing_layer_is_an_error(engine: Engine) -> None:
@@ -213,7 +183,7 @@ def test_a_container_keeps_its_tree_below_the_prefix(engine: Engine, tmp_path: P
     prefix = "containers/services/redis/rootfs"
     manifest = image(engine, layer_of(tree), tar(**{"bin/.wh.none": b"", "new/file": b"1"}))
     segment = engine.run(Rootfs(prefix), {"image": (manifest,)}).output
-    found = unpacked(engine, segment)
+    found = unpacked(engine.store, segment)
     for path in ("containers", "containers/services", "containers/services/redis"):
         assert found[path] == Entry(path, Kind.DIRECTORY, 0o755, mtime=FIXED_TIME)
     assert (found[prefix].mode, found[prefix].mtime) == (0o711, 1577934245)
@@ -230,7 +200,7 @@ def test_a_container_keeps_its_tree_below_the_prefix(engine: Engine, tmp_path: P
 
 def test_an_init_image_is_at_the_root(engine: Engine) -> None:
     segment = engine.run(Rootfs(resolv_link=True), {"image": (image(engine, tar(init=b"#!")),)}).output
-    found = unpacked(engine, segment)
+    found = unpacked(engine.store, segment)
     assert found["init"].content == b"#!"
     assert found["etc/resolv.conf"].link == "/run/resolvconf/resolv.conf"
     assert "" not in found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from linuxkit_rules.digest import Descriptor
@@ -31,13 +32,18 @@ class Join(Stage):
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
         """List the segments; raise StoreError where one is missing."""
-        with assembling(work.store) as assembly:
-            for segment in inputs.get("segment", ()):
-                content = assembly.whole(segment)
-                _align(assembly, BLOCK if content.size >= _LARGE else ALIGNMENT, work.store)
-                assembly.copy(content, assembly)
-            _align(assembly, ALIGNMENT, work.store)
-            return assembly.commit(INITRD)
+        return laid(inputs.get("segment", ()), INITRD, work.store)
+
+
+def laid(segments: Iterable[Descriptor], media_type: str, store: Store) -> Result:
+    """List segments as ``Join`` lays them; raise StoreError where one is missing."""
+    with assembling(store) as assembly:
+        for segment in segments:
+            content = assembly.whole(segment)
+            _align(assembly, BLOCK if content.size >= _LARGE else ALIGNMENT, store)
+            assembly.copy(content, assembly)
+        _align(assembly, ALIGNMENT, store)
+        return assembly.commit(media_type)
 
 
 def _align(assembly: Assembly, size: int, store: Store) -> None:

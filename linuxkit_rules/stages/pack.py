@@ -78,20 +78,28 @@ class PackingStage(Stage):
         """
         if self.form is Form.TAR:
             return pack_members(entries, store)
+        compression = self.chosen(inputs, store)
+        return pack(without_boot(entries), store, compression, self.level_of(compression))
+
+    def chosen(self, inputs: Inputs, store: Store) -> Compression:
+        """Give how a segment of an initramfs is compressed.
+
+        Raises ImageError where the kernel could not unpack it.
+        """
         known = [load(store, item) for item in inputs.get(SUPPORT, ())]
-        compression = chosen(self.compression, known[0] if known else None)
-        return pack(without_boot(entries), store, compression, self._level(compression))
+        return chosen(self.compression, known[0] if known else None)
 
     def parameters(self) -> dict[str, Any]:
         """Give the fields, the levels that are meant, and the compressors' versions."""
         ways = [self.compression] if self.compression else list(OPTIONS)
-        meant = {way.value: [self._level(way) or _rule(way), way.version] for way in ways}
+        meant = {way.value: [self.level_of(way) or _rule(way), way.version] for way in ways}
         fields = {
             name: item for name, item in super().parameters().items() if name not in ("level", "release")
         }
         return {**fields, "compressor": meant}
 
-    def _level(self, compression: Compression) -> int:
+    def level_of(self, compression: Compression) -> int:
+        """Give the level that was asked for, 0 where none was."""
         return self.level or (compression.release_level if self.release else 0)
 
 

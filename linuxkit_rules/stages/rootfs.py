@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field, replace
 from typing import ClassVar
 
@@ -11,10 +11,13 @@ from linuxkit_rules.errors import within
 from linuxkit_rules.formats.entry import Entry, Kind, tree_order
 from linuxkit_rules.oci.image import load as load_image
 from linuxkit_rules.oci.layers import flatten, remove
-from linuxkit_rules.stages.pack import FIXED_TIME, PackingStage, parents
+from linuxkit_rules.stages.join import laid
+from linuxkit_rules.stages.pack import FIXED_TIME, Form, Packing, PackingStage, parents, without_boot
+from linuxkit_rules.stages.parts import Part, by_layer, tree_digest
 from linuxkit_rules.stages.stage import Engine, Inputs
 from linuxkit_rules.stages.unpack import Unpack
 from linuxkit_rules.stages.unpack import load as load_index
+from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
 from linuxkit_rules.values import dataclass
 
@@ -38,11 +41,11 @@ class Rootfs(PackingStage):
     ``prefix`` is ``""`` for an init image, else for example ``containers/services/redis/rootfs``; it and the
     directories above it are in the segment too, 0755 of root.  ``resolv_link``: etc/resolv.conf is a symbolic
     link into /run, as init images and volumes have it, and not a file.  ``image`` stands for the image in
-    messages.
+    messages.  What a large layer brought is packed on its own, but not for a release, as it costs some size.
     """
 
     name: ClassVar[str] = "rootfs"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     prefix: str = ""
     resolv_link: bool = False
     image: str = field(default="", compare=False)
@@ -56,7 +59,26 @@ class Rootfs(PackingStage):
         (image,) = inputs["image"]
         tree = fit_out(image_tree(image, work, self.image), resolv_link=self.resolv_link)
         with within(self.image or f"image {image.digest}"):
-            return Result(self.packed(below(self.prefix, tree), inputs, work.store))
+            entries = list(below(self.prefix, tree))
+            parts = self._parts(entries, inputs, work.store) if self.form is Form.CPIO else ()
+            if len(parts) < 2:
+                return Result(self.packed(entries, inputs, work.store))
+            segments = [work.run(part, {}).output for part in parts]
+            return laid(segments, segments[0].media_type, work.store)
+
+    def _parts(self, entries: Iterable[Entry], inputs: Inputs, store: Store) -> tuple[Part, ...]:
+        """Give what is packed on its own, all as their sum wants it; nothing where size alone counts."""
+        compression, packed = self.chosen(inputs, store), tuple(without_boot(entries))
+        level = self.level_of(compression)
+        if level >= compression.release_level > 0:
+            return ()
+        how: Packing = {
+            "compression": compression,
+            "level": level or compression.default_level(sum(entry.size for entry in packed)),
+        }
+        return tuple(
+            Part(tree=tree_digest(part), entries=part, place=self.prefix, **how) for part in by_layer(packed)
+        )
 
 
 def image_tree(image: Descriptor, work: Engine, name: str = "") -> dict[str, Entry]:

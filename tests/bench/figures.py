@@ -90,11 +90,12 @@ class Figures:
         names = (scenarios.COMMAND, scenarios.FLIP, scenarios.FILE, scenarios.CMDLINE, scenarios.IMAGE)
         for name in names:
             yield Figure(f"{name}: CPU of {gzip} / CPU", self.cpu(gzip) / self.cpu(name), least=50)
-        for name in (scenarios.IMAGE_LAYERED, scenarios.REMOTE):
+        for name in (scenarios.REPLACED, scenarios.IMAGE_LAYERED, scenarios.REMOTE):
             yield Figure(f"{name}: CPU of {gzip} / CPU", self.cpu(gzip) / self.cpu(name))
         cold = self.median(scenarios.COLD, lambda cost: _compressed(cost, self._sizes.changed))
-        packed = self.median(scenarios.IMAGE, lambda cost: cost.moved("compressed"))
-        yield Figure(f"{scenarios.IMAGE}: compressed / the service", packed / cold, most=1.1)
+        for name in (scenarios.IMAGE, scenarios.REPLACED):
+            packed = self.median(name, lambda cost: cost.moved("compressed"))
+            yield Figure(f"{name}: compressed / the service", packed / cold, most=1.1)
 
     def _null(self) -> Iterator[Figure]:
         empty = self.cpu(scenarios.EMPTY)
@@ -141,7 +142,7 @@ class Figures:
 def _compressed(cost: Cost, service: str) -> int:
     """Bytes that the steps which pack a service's image compressed."""
     place = f"services/{service}/"
-    rows = cost.ran("container-rootfs", "rootfs")
+    rows = cost.ran("container-rootfs", "rootfs", "part")
     return sum(row["compressed"] for row in rows if place in row["label"])
 
 

@@ -6,7 +6,7 @@ Packages are pinned by ``packages.lock`` beside this file; ``python -m tests.ben
 import hashlib
 import io
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from linuxkit_rules import host
@@ -29,6 +29,9 @@ HERE = Path(__file__).parent
 LOCK = HERE / "packages.lock"
 SERVICES = ("builder", "jvm", "science", "node", "database", "sql", "files", "metrics", "cache", "proxy")
 """The services, the largest first."""
+
+REPLACED = ("node", "files")
+"""Services with a third version, which has no layer of the first."""
 
 ARCH = "amd64"
 _GZIP = LAYER + "+gzip"
@@ -58,16 +61,31 @@ def reference(name: str, version: int = 1) -> str:
 def service_images(engine: Engine, names: Iterable[str]) -> Iterator[Named]:
     """Make the services' images, packed as registries have them, and of each a second version.
 
-    The second has a layer more, of one file: what a new build of an application comes to.
+    The second has a layer more, of one file: what a new build of an application comes to.  A third has all
+    layers made anew: what comes of a new base.
     """
     lock = load_lock(LOCK)
     for name in names:
         component = load_component(HERE / "set" / name / "build.yml")
         image = engine.run(ComponentImage(component, lock.pins(component, ARCH), ARCH), {}).output
-        layers = [_packed(layer, engine.store) for layer in stored.load(engine.store, image).layers]
+        plain = stored.load(engine.store, image).layers
+        layers = [_packed(layer, engine.store) for layer in plain]
         yield Named(reference(name), _image(layers, engine.store))
         change = _layer({"etc/bench-version": b"2\n"}, engine.store)
         yield Named(reference(name, 2), _image([*layers, change], engine.store))
+        if name in REPLACED:
+            anew = [_packed(_later(layer, engine.store), engine.store) for layer in plain]
+            yield Named(reference(name, 3), _image(anew, engine.store))
+
+
+def _later(layer: Descriptor, store: Store) -> Descriptor:
+    """Make a plain layer anew, each file a second later."""
+    with store.open(layer.digest) as file, store.writer() as writer:
+        archive = tar.Writer(writer)
+        for entry in tar.read(file, layer.digest):
+            archive.add(replace(entry, mtime=entry.mtime + 1), store.copy)
+        archive.close()
+        return writer.commit(LAYER)
 
 
 def small_images(store: Store, count: int, size: int = 1 << 16) -> Iterator[Named]:

@@ -23,6 +23,7 @@ FLIP = "changed back"
 FILE = "one file changed"
 CMDLINE = "kernel cmdline changed"
 IMAGE = "one service's image changed"
+REPLACED = "all layers of one service's image changed"
 CHECKOUT = "fresh checkout, warm store"
 IMAGE_LAYERED = "one service's image changed, layered"
 ISO = "ISO, all segments there"
@@ -30,7 +31,7 @@ FILLING = "everything made, remote cache filled"
 REMOTE = "fresh machine, warm remote cache"
 
 CHANGED_SERVICE = "node"
-"""The service of middle size whose image changes."""
+"""The service of middle size whose image changes: by a layer more, and by other layers."""
 
 Row = tuple[str, Cost]
 
@@ -94,17 +95,18 @@ class Scenarios:
         yield FLIP, plan, "hello\n"
         yield FILE, plan, "changed\n"
         yield CMDLINE, replace(plan, cmdline="console=ttyS0 quiet"), "changed\n"
-        yield IMAGE, self._second(plan), "changed\n"
+        yield IMAGE, self._with(plan, 2), "changed\n"
+        yield REPLACED, self._with(plan, 3), "changed\n"
 
-    def _second(self, plan: Plan) -> Plan:
-        """The plan with the second version of one service's image."""
+    def _with(self, plan: Plan, version: int) -> Plan:
+        """The plan with another version of one service's image."""
         name = self._sizes.changed
-        return changed(plan, name, image=images.reference(name, 2))
+        return changed(plan, name, image=images.reference(name, version))
 
     def _layered(self, plan: Plan) -> Iterator[Row]:
         """Containers on layers that they share."""
         project = replace(self._world.project("layered"), layered=True)
-        for name, edited in ((COLD_LAYERED, plan), (IMAGE_LAYERED, self._second(plan))):
+        for name, edited in ((COLD_LAYERED, plan), (IMAGE_LAYERED, self._with(plan, 2))):
             project.write(edited)
             yield name, project.build()
         shutil.rmtree(project.folder.parent)

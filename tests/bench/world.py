@@ -152,7 +152,9 @@ class World:
     def prepare(self) -> None:
         """Make what is missing; fetches packages the first time."""
         stamp = self.root / "stamp"
-        mark = str(Digest.of(images.LOCK.read_bytes() + repr((self.services, self.small)).encode()))
+        mark = str(
+            Digest.of(images.LOCK.read_bytes() + repr((self.services, self.small, images.REPLACED)).encode())
+        )
         if stamp.exists() and stamp.read_text() == mark:
             self._pull_all()
             return
