@@ -1,7 +1,7 @@
 """Machines that share a remote cache: stores of their own, and a stage that counts its runs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from linuxkit_rules.remote.uploads import Uploads
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 from tests.servers.pulling import Warnings
 
 

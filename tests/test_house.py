@@ -15,6 +15,7 @@ PACKAGE = ROOT / "linuxkit_rules"
 ROOMS = [
     "errors",
     "values",
+    "installed",
     "digest",
     "formats",
     "store",

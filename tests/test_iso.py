@@ -17,7 +17,7 @@ from linuxkit_rules.oci.image import save
 from linuxkit_rules.oci.manifest import LAYER
 from linuxkit_rules.stages.esp import esp_files, isolinux_cfg
 from linuxkit_rules.stages.iso import Boot, Iso, volume_label
-from linuxkit_rules.stages.stage import Engine
+from linuxkit_rules.stages.stage import Engine, Event
 from linuxkit_rules.store.blobs import Store
 from tests.contents import whole
 from tests.images import tar
@@ -258,3 +258,34 @@ def test_bytes_move_only_with_the_stages_version(engine: Engine, boot: Boot, dig
     """Where this fails, raise ``Iso.version``: pycdlib's own version is not in the key."""
     assert Iso.version == 4
     assert Digest.of(make(engine, boot)).hex == digest
+
+
+@pytest.mark.parametrize("boot", Boot)
+def test_a_changed_initrd_needs_no_other_head(engine: Engine, boot: Boot) -> None:
+    make(engine, boot)
+    events: list[Event] = []
+    engine.report = events.append
+    changed = make(engine, boot, (INITRD * 2,))
+    assert [event.stage for event in events if event.how == "run"] == ["iso"]
+    assert ("hit", "iso-head") in {(event.how, event.stage) for event in events}
+    other = Engine(Store(engine.store.root.with_name("other")))
+    assert make(other, boot, (INITRD * 2,)) == changed
+
+
+@pytest.mark.parametrize(
+    ("boot", "changes", "runs"),
+    [
+        (Boot.HYBRID, {"cmdline": "quiet"}, True),
+        (Boot.BIOS, {"cmdline": "quiet"}, True),
+        (Boot.EFI, {"cmdline": "quiet"}, False),
+        (Boot.EFI, {"title": "other"}, True),
+    ],
+)
+def test_what_the_head_has_is_laid_out_anew(
+    engine: Engine, boot: Boot, changes: dict[str, Any], runs: bool
+) -> None:
+    make(engine, boot)
+    events: list[Event] = []
+    engine.report = events.append
+    make(engine, boot, **changes)
+    assert [event.stage for event in events if event.how == "run"] == ["iso", *["iso-head"] * runs]

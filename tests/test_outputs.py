@@ -4,7 +4,7 @@ import ast
 import io
 import json
 import tarfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,6 +25,7 @@ from linuxkit_rules.stages.files import Files, Item
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 from tests.contents import whole
 from tests.images import tar
 from tests.test_iso import ISOLINUX, SYSTEMD_BOOT, at

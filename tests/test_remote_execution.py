@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,6 +12,7 @@ from linuxkit_rules.stages.rootfs import Rootfs
 from linuxkit_rules.stages.stage import Engine, Inputs, Stage
 from linuxkit_rules.stages.unpack import Unpack
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.values import dataclass
 from tests.caching import machine
 from tests.executing import client, counted, docker_archive, outputs, project, settings
 from tests.images import tar

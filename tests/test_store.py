@@ -1,6 +1,5 @@
 import os
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +11,7 @@ from linuxkit_rules.formats.entry import Slice
 from linuxkit_rules.stages.stage import Engine, Event, Inputs, Stage, key
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.memory import Memory, Result
+from linuxkit_rules.values import dataclass
 
 
 @pytest.fixture

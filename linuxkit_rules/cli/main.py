@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from linuxkit_rules.cli import build, lock, run, schema, stage, store, vendor
 from linuxkit_rules.cli.streams import FAILED, open_standard_streams
 from linuxkit_rules.errors import LinuxKitError
+from linuxkit_rules.installed import version
 
 INTERRUPTED = 130
 _COMMANDS = (build, run, lock, vendor, store, schema)

@@ -13,7 +13,6 @@ import hashlib
 import io
 import re
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any, ClassVar, Protocol
 
 from linuxkit_rules.digest import canonical_json
@@ -23,6 +22,7 @@ from linuxkit_rules.formats.entry import Entry, Slice
 from linuxkit_rules.formats.fat import Extent, File, Layout
 from linuxkit_rules.formats.fat_sectors import Volume
 from linuxkit_rules.formats.streams import Copy, SupportsWrite
+from linuxkit_rules.installed import version
 from linuxkit_rules.stages.esp import check_cmdline, esp_files, isolinux_cfg, payload, tool
 from linuxkit_rules.stages.iso_master import EFI_IMAGE, direct, iso_path, master
 from linuxkit_rules.stages.pack import FIXED_TIME
@@ -60,6 +60,44 @@ class Boot(enum.Enum):
 
 
 @dataclass(frozen=True)
+class IsoHead(Stage):
+    """Lays out what comes before the large files, which are not yet there: a changed initrd needs no other.
+
+    ``boot`` and the inputs are those of the stage ``iso``; ``volume`` is its label, and ``paths`` are
+    those of the large files, in ISO 9660.
+    """
+
+    name: ClassVar[str] = "iso-head"
+    version: ClassVar[int] = 1
+    boot: Boot
+    volume: str
+    cmdline: str
+    paths: tuple[str, ...]
+
+    def parameters(self) -> dict[str, Any]:
+        """Give the fields, and the version of pycdlib, which lays it out."""
+        return {**super().parameters(), "pycdlib": version("pycdlib")}
+
+    def label(self) -> str:
+        """The volume and the firmware."""
+        return f"{self.volume} ({self.boot.value})"
+
+    def run(self, inputs: Inputs, work: Engine) -> Result:
+        """Master it, padded to a block."""
+        loader = self._loader(_tools(inputs, work), work.store)
+        image = () if self.boot is Boot.BIOS else (EFI_IMAGE,)
+        head = master(self.volume, loader, _ISOLINUX if loader else None, (*image, *self.paths))
+        return Result(work.store.put(bytes(head + bytes(-len(head) % BLOCK))))
+
+    def _loader(self, tools: Mapping[str, Entry], store: Store) -> dict[str, bytes]:
+        """Give the files of the BIOS's boot loader, by their paths."""
+        if self.boot is Boot.EFI:
+            return {}
+        files = {path: _content(tools, source, store) for path, source in _ISOLINUX_FILES.items()}
+        return {**files, "/ISOLINUX/ISOLINUX.CFG": isolinux_cfg(self.cmdline)}
+
+
+@dataclass(frozen=True)
 class Iso(Stage):
     """Lists the pieces of the ISO of the inputs ``kernel`` (one) and ``initrd`` (one, or segments in order).
 
@@ -91,21 +129,29 @@ class Iso(Stage):
         with assembling(work.store) as assembly:
             body = [assembly.whole(item) for role in ("kernel", "initrd") for item in inputs[role]]
             files = self._files(tools, *body)
-            self._write(assembly, files, tools, serial, work.store)
+            paths = tuple(iso_path(file.path) for file in files)
+            cmdline = "" if self.boot is Boot.EFI else check_cmdline(self.cmdline)
+            stage = IsoHead(self.boot, volume_label(self.title), cmdline, paths)
+            head = work.run(stage, {"bootloader": inputs["bootloader"]}).output
+            self._write(assembly, work.store.read(head.digest), files, tools, serial, work.store)
             return assembly.commit(ISO)
 
     def _write(
-        self, out: Assembly, files: Sequence[File], tools: Mapping[str, Entry], serial: int, store: Store
+        self,
+        out: Assembly,
+        mastered: bytes,
+        files: Sequence[File],
+        tools: Mapping[str, Entry],
+        serial: int,
+        store: Store,
     ) -> None:
-        loader = self._loader(tools, store)
-        image = () if self.boot is Boot.BIOS else (EFI_IMAGE,)
-        empty = [*image, *(iso_path(file.path) for file in files)]
-        head = master(volume_label(self.title), loader, _ISOLINUX if loader else None, empty)
-        head += bytes(-len(head) % BLOCK)
+        head = bytearray(mastered)
         body = self._body(files, serial, len(head))
         extents = {iso_path(path): extent for path, extent in body.extents.items()}
-        direct(head, extents | {path: Extent(0, body.size) for path in image}, body.size, FIXED_TIME)
-        code = _content(tools, _MBR_CODE, store) if loader else _NO_BIOS
+        if self.boot is not Boot.BIOS:
+            extents[EFI_IMAGE] = Extent(0, body.size)
+        direct(head, extents, body.size, FIXED_TIME)
+        code = _NO_BIOS if self.boot is Boot.EFI else _content(tools, _MBR_CODE, store)
         head[: mbr.SECTOR] = self._mbr(head, body.size, code, serial).to_bytes()
         out.write(bytes(head))
         body.write(out, out.copy)
@@ -116,12 +162,6 @@ class Iso(Stage):
         if self.boot is Boot.BIOS:
             return parts
         return (*esp_files(tools, self.arch, self.title, check_cmdline(self.cmdline)), *parts)
-
-    def _loader(self, tools: Mapping[str, Entry], store: Store) -> dict[str, bytes]:
-        if self.boot is Boot.EFI:
-            return {}
-        files = {path: _content(tools, source, store) for path, source in _ISOLINUX_FILES.items()}
-        return {**files, "/ISOLINUX/ISOLINUX.CFG": isolinux_cfg(check_cmdline(self.cmdline))}
 
     def _body(self, files: Sequence[File], serial: int, begin: int) -> Body:
         if self.boot is Boot.BIOS:
