@@ -27,6 +27,7 @@ REPLACED = "all layers of one service's image changed"
 CHECKOUT = "fresh checkout, warm store"
 IMAGE_LAYERED = "one service's image changed, layered"
 ISO = "ISO, all segments there"
+ISO_AGAIN = "ISO, one command changed"
 FILLING = "everything made, remote cache filled"
 REMOTE = "fresh machine, warm remote cache"
 
@@ -78,6 +79,8 @@ class Scenarios:
         other.write(plan)
         yield CHECKOUT, other.build()
         yield ISO, other.build("formats=iso")
+        other.write(changed(plan, self._sizes.services[-1], argument="two"))
+        yield ISO_AGAIN, other.build("formats=iso")
         yield from self._baselines.copy(other.folder / "out" / "big.iso").items()
         yield from self._layered(plan)
         yield from self._remote(plan)
