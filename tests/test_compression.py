@@ -1,6 +1,7 @@
 import contextlib
 import gzip
 import io
+import itertools
 import lzma
 import zlib
 
@@ -13,12 +14,14 @@ from isal import isal_zlib
 from linuxkit_rules.errors import FormatError
 from linuxkit_rules.formats.compression import (
     LARGE,
+    CompressedWriter,
     Compression,
     compressed,
     decompressed,
     open_reader,
     sniff,
 )
+from tests.bench.images import noise
 
 TEXT = b"".join(b"line %d of a text\n" % number for number in range(100_000))
 WRITTEN = [
@@ -159,3 +162,21 @@ def test_names_suffixes_and_versions() -> None:
     assert Compression.ZSTD.version.startswith("zstd ")
     assert [item.default_level() for item in Compression] == [0, 1, 4, 0]
     assert [item.default_level(LARGE) for item in Compression] == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("compression", [Compression.GZIP, Compression.ZSTD])
+@pytest.mark.parametrize("sizes", [(3_000_000,), (1, 1 << 20, 5), (700_000, 700_000, 700_000), (9,)], ids=str)
+def test_what_is_filled_in_is_packed_as_if_written(compression: Compression, sizes: tuple[int, ...]) -> None:
+    data = noise("filled", sum(sizes))
+    source, filled, written = io.BufferedReader(io.BytesIO(data)), io.BytesIO(), io.BytesIO()
+    with compressed(filled, compression) as out:
+        assert isinstance(out, CompressedWriter)
+        for number, size in enumerate(sizes):
+            out.write(b"head" * number)
+            while size:
+                size -= out.fill(source, size)
+        assert out.fill(source, 9) == 0
+    with compressed(written, compression) as out:
+        for number, end in enumerate(itertools.accumulate(sizes)):
+            out.write(b"head" * number + data[end - sizes[number] : end])
+    assert filled.getvalue() == written.getvalue()

@@ -14,6 +14,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
+from io import BufferedReader
 from typing import Any, BinaryIO, Protocol, cast
 
 import zstandard
@@ -103,11 +104,11 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
 
 
-class _Writer:
+class CompressedWriter:
     """Compresses what is written to it, in pieces of one size, as isal's output depends on that.
 
-    The end of the stream is written by ``finish``.  Streams of more than one piece are compressed with all
-    threads that the format may use.
+    Made by ``compressed``.  The end of the stream is written by ``finish``.  Streams of more than one piece
+    are compressed with all threads that the format may use.
     """
 
     def __init__(self, out: SupportsWrite, compression: Compression, level: int) -> None:
@@ -119,6 +120,7 @@ class _Writer:
         self._size = 0
 
     def write(self, data: bytes | memoryview, /) -> int:
+        """Append ``data``; give its length."""
         rest = memoryview(data)
         while len(rest) >= (room := _WRITE - self._filled):
             self._piece[self._filled :] = rest[:room]
@@ -129,7 +131,20 @@ class _Writer:
         self._size += len(data)
         return len(data)
 
+    def fill(self, file: BufferedReader, size: int) -> int:
+        """Append what ``file`` gives at once, ``size`` bytes at most, and give their number: 0 at its end.
+
+        It is read to where it is compressed, and not copied once more.
+        """
+        taken = file.readinto(self._piece[self._filled : self._filled + size])
+        self._filled += taken
+        self._size += taken
+        if self._filled == _WRITE:
+            self._flush()
+        return taken
+
     def finish(self) -> None:
+        """End the stream."""
         last = self._compressor or _compressor(*self._recipe, large=False)
         self._out.write(last.compress(self._piece[: self._filled]) + last.flush())
         note(compressed=self._size)
@@ -150,7 +165,7 @@ def compressed(out: SupportsWrite, compression: Compression, level: int = 0) -> 
     if compression is Compression.NONE:
         yield out
         return
-    writer = _Writer(out, compression, checked_level(compression, level))
+    writer = CompressedWriter(out, compression, checked_level(compression, level))
     yield writer
     writer.finish()
 

@@ -19,7 +19,7 @@ from linuxkit_rules.errors import StoreError
 from linuxkit_rules.formats import cpio, tar
 from linuxkit_rules.formats.account import note
 from linuxkit_rules.formats.buffers import BLOCK, page_buffer
-from linuxkit_rules.formats.compression import LARGE, Compression, compressed
+from linuxkit_rules.formats.compression import LARGE, CompressedWriter, Compression, compressed
 from linuxkit_rules.formats.entry import Entry, Kind, Slice
 from linuxkit_rules.formats.streams import Copy, SupportsWrite
 from linuxkit_rules.stages.stage import Inputs, Stage
@@ -196,8 +196,11 @@ def _copy_slice(file: BufferedReader, content: Slice, out: SupportsWrite, buffer
     file.seek(content.offset)
     left = content.size
     while left:
-        data = buffer[: file.readinto(buffer[:left])]
-        if not data:
+        if isinstance(out, CompressedWriter):
+            taken = out.fill(file, left)
+        else:
+            taken = file.readinto(buffer[:left])
+            out.write(buffer[:taken])
+        if not taken:
             raise StoreError(f"blob {content.digest} ends too early", hint="build again")
-        out.write(data)
-        left -= len(data)
+        left -= taken
