@@ -8,7 +8,7 @@ functions do, and the initializer is compiled when the first value is made: many
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, FrozenInstanceError, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -20,14 +20,28 @@ _FROZEN = "__init__", "__setattr__", "__delattr__"
 
 
 def _dataclass(
-    cls: Any = None, /, *, frozen: bool = False, eq: bool = True, order: bool = False, **options: Any
+    cls: Any = None,
+    /,
+    *,
+    frozen: bool = False,
+    eq: bool = True,
+    order: bool = False,
+    slots: bool = False,
+    kw_only: bool = False,
 ) -> Any:
-    """Do what ``dataclasses.dataclass`` does, with its options."""
+    """Do what ``dataclasses.dataclass`` does, which makes those that are not frozen, or ordered.
+
+    A frozen one, which has no InitVar, and one of that module's cannot be a base of each other; that and what
+    else it refuses raises TypeError when the class is defined.
+    """
+    options = {"slots": slots, "kw_only": kw_only}
 
     def made(cls: Any) -> Any:
-        if not frozen or order or any(name in vars(cls) for name in _FROZEN):
-            return dataclasses.dataclass(frozen=frozen, eq=eq, order=order, **options)(cls)
-        return _frozen(dataclasses.dataclass(init=False, repr=False, eq=False, **options)(cls), eq=eq)
+        if frozen and not order and not any(name in vars(cls) for name in _FROZEN):
+            return _frozen(cls, eq, options)
+        if not frozen and any(vars(base).get("__setattr__") is _set for base in cls.__mro__):
+            raise TypeError("cannot inherit non-frozen dataclass from a frozen one")
+        return dataclasses.dataclass(frozen=frozen, eq=eq, order=order, **options)(cls)
 
     return made if cls is None else made(cls)
 
@@ -36,21 +50,36 @@ if not TYPE_CHECKING:
     dataclass = _dataclass
 
 
-def _frozen(cls: Any, *, eq: bool) -> Any:
+def _frozen(cls: Any, eq: bool, options: Mapping[str, bool]) -> Any:
     """Give ``cls`` the methods of a frozen dataclass, but for those that it has of its own."""
-    own = vars(cls)
-    methods = {"__init__": _first_of(cls), "__setattr__": _refuse_to_set, "__delattr__": _refuse_to_delete}
-    if "__repr__" not in own:
-        methods["__repr__"] = _shown
-    if eq and "__eq__" not in own:
+    own = frozenset(vars(cls))
+    hashes = "__hash__" in own and not ("__eq__" in own and cls.__hash__ is None)
+    cls = dataclasses.dataclass(init=False, repr=False, eq=False, **options)(cls)
+    _check(cls)
+    cls.__init__, cls.__setattr__, cls.__delattr__ = _first_of(cls), _set, _delete
+    methods: dict[str, Any] = {"__repr__": _shown}
+    if eq:
         methods["__eq__"] = _equal(_getter(item.name for item in fields(cls) if item.compare))
-    if eq and own.get("__hash__") is None:
-        methods["__hash__"] = _hashed(_getter(item.name for item in fields(cls) if _counts(item)))
-    if "__slots__" in own and "__setstate__" not in own:
+    if options["slots"]:
         methods |= {"__getstate__": _state, "__setstate__": _restore}
     for name, method in methods.items():
-        setattr(cls, name, method)
+        if name not in own:
+            setattr(cls, name, method)
+    if eq and not hashes:
+        cls.__hash__ = _hashed(_getter(item.name for item in fields(cls) if _counts(item)))
     return cls
+
+
+def _check(cls: Any) -> None:
+    """Raise TypeError for what the initializer could not be."""
+    if any("InitVar" in str(kind) for kind in cls.__annotations__.values()):
+        raise TypeError(f"{cls.__qualname__} has an InitVar, which a value cannot have")
+    optional = False
+    for item in fields(cls):
+        if item.init and not item.kw_only:
+            if optional and not _default(item):
+                raise TypeError(f"non-default argument {item.name!r} follows default argument")
+            optional = bool(_default(item))
 
 
 def _counts(item: Field[Any]) -> bool:
@@ -58,9 +87,12 @@ def _counts(item: Field[Any]) -> bool:
     return item.compare if item.hash is None else item.hash
 
 
-def _getter(names: Iterator[str]) -> Callable[[Any], Any]:
+def _getter(names: Iterator[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """Give what gives the values of fields as a tuple."""
     listed = tuple(names)
-    return attrgetter(*listed) if listed else lambda value: ()
+    if len(listed) > 1:
+        return attrgetter(*listed)
+    return lambda value: tuple(getattr(value, name) for name in listed)
 
 
 def _equal(values: Callable[[Any], Any]) -> Callable[[Any, object], Any]:
@@ -82,12 +114,21 @@ def _shown(self: Any) -> str:
     return f"{type(self).__qualname__}({shown})"
 
 
-def _refuse_to_set(self: Any, name: str, value: object) -> None:
-    raise FrozenInstanceError(f"cannot assign to field {name!r}")
+def _set(self: Any, name: str, value: object) -> None:
+    if _is_held(self, name):
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
+    object.__setattr__(self, name, value)
 
 
-def _refuse_to_delete(self: Any, name: str) -> None:
-    raise FrozenInstanceError(f"cannot delete field {name!r}")
+def _delete(self: Any, name: str) -> None:
+    if _is_held(self, name):
+        raise FrozenInstanceError(f"cannot delete field {name!r}")
+    object.__delattr__(self, name)
+
+
+def _is_held(value: Any, name: str) -> bool:
+    """Whether an attribute stays: a field, or any of a class that is itself a dataclass."""
+    return "__dataclass_fields__" in vars(type(value)) or name in value.__dataclass_fields__
 
 
 def _state(self: Any) -> list[Any]:
@@ -110,27 +151,30 @@ def _first_of(cls: Any) -> Callable[..., None]:
 
 
 def _initializer(cls: Any) -> Callable[..., None]:
-    """Compile the initializer of ``cls``; its parameters are the fields, those by keyword alone the last."""
-    known: dict[str, Any] = {"_set": object.__setattr__, "_missing": MISSING}
+    """Compile the initializer of ``cls``; its parameters are the fields, those by keyword alone the last.
+
+    What it uses beside them has names that no field can have in a class, as they would be mangled there.
+    """
+    known: dict[str, Any] = {"__set": object.__setattr__, "__missing": MISSING}
     plain: list[str] = []
     named: list[str] = []
     body: list[str] = []
     for item in fields(cls):
         name, value = item.name, item.name
         if item.default_factory is not MISSING:
-            known[f"_make_{name}"] = item.default_factory
-            value = f"_make_{name}() if {name} is _missing else {name}" if item.init else f"_make_{name}()"
+            known[f"__make_{name}"] = item.default_factory
+            value = f"__make_{name}() if {name} is __missing else {name}" if item.init else f"__make_{name}()"
         elif item.default is not MISSING:
-            known[f"_default_{name}"] = item.default
-            value = name if item.init else f"_default_{name}"
+            known[f"__default_{name}"] = item.default
+            value = name if item.init else f"__default_{name}"
         elif not item.init:
             continue
         if item.init:
             (named if item.kw_only else plain).append(name + _default(item))
-        body.append(f" _set(self, {name!r}, {value})")
+        body.append(f" __set(__self, {name!r}, {value})")
     if hasattr(cls, "__post_init__"):
-        body.append(" self.__post_init__()")
-    head = f"def __init__({', '.join(['self', *plain, *(['*', *named] if named else [])])}):"
+        body.append(" __self.__post_init__()")
+    head = f"def __init__({', '.join(['__self', *plain, *(['*', *named] if named else [])])}):"
     exec("\n".join([head, *(body or [" pass"])]), known)  # noqa: S102 - names of fields, as dataclasses does
     made: Callable[..., None] = known["__init__"]
     made.__qualname__ = f"{cls.__qualname__}.__init__"
@@ -140,5 +184,5 @@ def _initializer(cls: Any) -> Callable[..., None]:
 def _default(item: Field[Any]) -> str:
     """Give what follows a parameter's name."""
     if item.default_factory is not MISSING:
-        return "=_missing"
-    return f"=_default_{item.name}" if item.default is not MISSING else ""
+        return "=__missing"
+    return f"=__default_{item.name}" if item.default is not MISSING else ""

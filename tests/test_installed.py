@@ -1,26 +1,61 @@
-"""Versions of installed packages."""
+"""Versions of installed packages are those that importlib tells."""
 
 import sys
+import zipfile
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from linuxkit_rules import installed
 from linuxkit_rules.installed import version
 
 
-@pytest.mark.parametrize("name", ["pycdlib", "linuxkit_rules", "scons", "PyYAML"])
-def test_versions_are_those_of_importlib(name: str) -> None:
-    assert version(name) == metadata.version(name)
+@pytest.fixture(autouse=True)
+def afresh() -> Iterator[None]:
+    version.cache_clear()
+    yield
+    version.cache_clear()
 
 
-def test_the_first_folder_of_the_path_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for folder, number in (("one", "1.0"), ("two", "2.0")):
-        (tmp_path / folder / f"some_thing-{number}.dist-info").mkdir(parents=True)
-        (tmp_path / folder / f"some_thing_else-{number}9.dist-info").mkdir(parents=True)
-        monkeypatch.syspath_prepend(tmp_path / folder)
-    sys.path.insert(0, str(tmp_path / "missing"))
-    assert version("some_thing") == "2.0"
+@pytest.mark.parametrize("name", ["pycdlib", "scons", "PyYAML", "pyyaml"])
+def test_installed_packages_need_no_importlib(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = metadata.version(name)
+    monkeypatch.setattr(installed, "_asked", lambda name: "asked")
+    assert version(name) == expected
+
+
+def dist(folder: Path, name: str, number: str) -> None:
+    (folder / name).mkdir(parents=True)
+    (folder / name / "METADATA").write_text(f"Metadata-Version: 2.1\nName: some_thing\nVersion: {number}\n")
+
+
+def egg(folder: Path, name: str, number: str) -> None:
+    (folder / name).mkdir(parents=True)
+    (folder / name / "PKG-INFO").write_text(f"Metadata-Version: 2.1\nName: some_thing\nVersion: {number}\n")
+
+
+def zipped(folder: Path, number: str) -> Path:
+    with zipfile.ZipFile(folder / "some.zip", "w") as archive:
+        text = f"Metadata-Version: 2.1\nName: some_thing\nVersion: {number}\n"
+        archive.writestr(f"some_thing-{number}.dist-info/METADATA", text)
+    return folder / "some.zip"
+
+
+def test_the_first_on_the_path_counts_whatever_its_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dist(tmp_path / "dist", "some_thing-1.0.dist-info", "1.0")
+    dist(tmp_path / "dist", "some_thing_else-9.dist-info", "9")
+    dist(tmp_path / "case", "Some.Thing-2.0.dist-info", "2.0")
+    egg(tmp_path / "egg", "some_thing-3.0.egg-info", "3.0")
+    folders = [tmp_path / "dist", tmp_path / "case", tmp_path / "egg", zipped(tmp_path, "4.0")]
+    for folder in (*folders, tmp_path / "missing"):
+        monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+        version.cache_clear()
+        assert version("some_thing") == metadata.version("some_thing")
+    assert version("some_thing") == "4.0"
 
 
 def test_what_is_not_installed_is_said() -> None:

@@ -16,7 +16,7 @@ from linuxkit_rules.formats.entry import Entry, Kind
 from linuxkit_rules.oci.image import save
 from linuxkit_rules.oci.manifest import LAYER
 from linuxkit_rules.stages.esp import esp_files, isolinux_cfg
-from linuxkit_rules.stages.iso import Boot, Iso, volume_label
+from linuxkit_rules.stages.iso import Boot, Iso, IsoHead, volume_label
 from linuxkit_rules.stages.stage import Engine, Event
 from linuxkit_rules.store.blobs import Store
 from tests.contents import whole
@@ -255,9 +255,28 @@ def test_labels_are_of_d_characters(title: str, label: str) -> None:
     ],
 )
 def test_bytes_move_only_with_the_stages_version(engine: Engine, boot: Boot, digest: str) -> None:
-    """Where this fails, raise ``Iso.version``: pycdlib's own version is not in the key."""
+    """Where this fails, raise ``Iso.version``, and ``IsoHead.version`` where its bytes moved."""
     assert Iso.version == 4
     assert Digest.of(make(engine, boot)).hex == digest
+
+
+@pytest.mark.parametrize(
+    ("boot", "digest"),
+    [(Boot.BIOS, "8649d5ff10dfe23d"), (Boot.EFI, "b51012aa2149ff25"), (Boot.HYBRID, "518f491299fa51ff")],
+)
+def test_bytes_of_the_head_move_only_with_its_version(
+    engine: Engine, boot: Boot, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        tools = {"isolinux": image(engine.store, ISOLINUX), "systemd-boot": image(engine.store, SYSTEMD_BOOT)}
+        stage = IsoHead(boot, "REDISOS", "quiet", ("/KERNEL", "/INITRD.IMG"))
+        head = engine.run(stage, {"bootloader": [tools[name] for name in boot.tools]}).output
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert (IsoHead.version, head.digest.hex[:16]) == (1, digest)
 
 
 @pytest.mark.parametrize("boot", Boot)

@@ -15,6 +15,7 @@ from linuxkit_rules.formats.entry import Entry, Kind, Slice
 from linuxkit_rules.stages.pack import Form, without_boot
 from linuxkit_rules.stages.parts import LARGE_LAYER, Part, by_layer, tree_digest
 from linuxkit_rules.stages.rootfs import Rootfs, below, fit_out, image_tree
+from linuxkit_rules.stages.segment import ContainerRootfs
 from linuxkit_rules.stages.stage import Engine, Event
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.pieces import SUFFIX, contents
@@ -77,9 +78,8 @@ def test_the_parts_make_the_tree_of_one_archive(engine: Engine) -> None:
 
 
 def test_directories_and_links_come_before_what_lies_in_them(engine: Engine) -> None:
-    first, *others = by_layer(
-        list(below(PREFIX, fit_out(image_tree(image(engine, linked()), engine), resolv_link=False)))
-    )
+    tree = fit_out(image_tree(image(engine, linked()), engine), resolv_link=False)
+    first, *others = by_layer(list(below(PREFIX, tree))).values()
     assert {entry.kind for part in others for entry in part} == {Kind.FILE, Kind.HARDLINK}
     assert {Kind.DIRECTORY, Kind.SYMLINK, Kind.CHAR} <= {entry.kind for entry in first}
 
@@ -132,6 +132,24 @@ def test_a_small_image_and_tar_members_are_not_parted(engine: Engine) -> None:
     }
 
 
+def test_the_largest_layers_are_parts(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("linuxkit_rules.stages.parts.LARGE_LAYER", 10)
+    monkeypatch.setattr("linuxkit_rules.stages.parts.MOST_PARTS", 3)
+    layers = [tar(**{f"file-{number}": bytes(20 + number)}) for number in range(5)]
+    tree = fit_out(image_tree(image(engine, *layers), engine), resolv_link=False)
+    names = [[entry.path for entry in part] for part in by_layer(list(tree.values())).values()]
+    assert names[1:] == [["file-2"], ["file-3"], ["file-4"]]
+    assert {"file-0", "file-1"} < set(names[0])
+
+
+def test_a_part_says_which_layer_it_is(engine: Engine) -> None:
+    events: list[Event] = []
+    engine.report = events.append
+    made(engine, tar(base=BASE))
+    digest = Digest.of(tar(base=BASE)).hex[:12]
+    assert [event.label for event in events if event.stage == "part"] == [PREFIX, f"{PREFIX} {digest}"]
+
+
 @pytest.mark.parametrize("compression", [Compression.NONE, Compression.GZIP])
 def test_every_compression_is_parted(engine: Engine, compression: Compression) -> None:
     found = unpacked(engine.store, made(engine, tar(base=BASE), tar(app=b"1"), compression=compression))
@@ -145,10 +163,11 @@ def test_large_parts_begin_at_blocks(engine: Engine) -> None:
     assert [(begin - 110) % 4096 for begin in begins] == [0]
 
 
-def test_bytes_move_only_with_the_version(engine: Engine) -> None:
+def test_bytes_move_only_with_the_versions(engine: Engine) -> None:
+    """Where this fails, raise those of both root file systems, and ``Part.version`` where its own moved."""
     parted = made(engine, tar(base=BASE), linked(), compression=Compression.NONE)
-    found = (Part.version, Digest.of(whole(engine.store, parted)).hex[:16])
-    assert found == (1, "fd4458f86ab14f27")
+    versions = (Part.version, Rootfs.version, ContainerRootfs.version)
+    assert (versions, Digest.of(whole(engine.store, parted)).hex[:16]) == ((1, 4, 4), "fd4458f86ab14f27")
 
 
 def test_what_makes_a_part_is_in_its_digest() -> None:

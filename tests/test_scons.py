@@ -365,3 +365,12 @@ def test_a_built_yaml_without_a_command_line_gives_no_file_of_it(project: Projec
     )
     project.scons()
     assert {path.name for path in (project.root / "out").glob("tiny-*")} == {"tiny-kernel", "tiny-initrd.img"}
+
+
+def test_what_a_sconstruct_has_open_is_written_at_the_end(project: Project) -> None:
+    """The globals of a file with a function are a cycle, which only the collector ends."""
+    text = (project.root / "SConstruct").read_text()
+    own = "log = open('user.log', 'w')\ndef note(text):\n    log.write(text)\nnote('kept')\n"
+    (project.root / "SConstruct").write_text(own + text)
+    project.scons()
+    assert (project.root / "user.log").read_text() == "kept"

@@ -186,6 +186,97 @@ def test_copies() -> None:
         assert made is not value
 
 
+def test_an_undecorated_class_may_have_more() -> None:
+    for dataclass in (dataclasses.dataclass, values.dataclass):
+
+        @dataclass(frozen=True)  # type: ignore[arg-type]
+        class Base:
+            """A base."""
+
+            x: int
+
+        class More(Base):
+            """With an attribute that is no field."""
+
+        value = More(1)
+        value.more = 2  # type: ignore[attr-defined]
+        del value.more  # type: ignore[attr-defined]
+        with pytest.raises(dataclasses.FrozenInstanceError, match="^cannot assign to field 'x'$"):
+            value.x = 3  # type: ignore[misc]
+
+
+def test_a_hash_of_none_stays() -> None:
+    for dataclass in (dataclasses.dataclass, values.dataclass):
+
+        @dataclass(frozen=True)  # type: ignore[arg-type]
+        class Unhashable:
+            """None can be in a set."""
+
+            x: int
+            __hash__ = None  # type: ignore[assignment]
+
+        with pytest.raises(TypeError, match="unhashable"):
+            hash(Unhashable(1))
+
+
+@pytest.mark.parametrize("names", [("self",), ("_set", "_missing"), ("cls", "values")])
+def test_names_of_fields_are_free(names: tuple[str, ...]) -> None:
+    for dataclass in (dataclasses.dataclass, values.dataclass):
+        body = {"__annotations__": dict.fromkeys(names, int), "__doc__": "Named.", names[-1]: 5}
+        value = dataclass(frozen=True)(type("Named", (), body))(*range(len(names)))
+        assert [getattr(value, name) for name in names] == list(range(len(names)))
+
+
+def test_one_field_is_compared_as_many() -> None:
+    nan = float("nan")
+    for dataclass in (dataclasses.dataclass, values.dataclass):
+
+        @dataclass(frozen=True)  # type: ignore[arg-type]
+        class One:
+            """One field."""
+
+            x: float
+
+        assert One(nan) == One(nan)
+
+
+def test_own_ways_to_be_pickled_stay() -> None:
+    @values.dataclass(frozen=True, slots=True)
+    class Word:
+        """A word."""
+
+        text: str
+
+        def __getstate__(self) -> str:
+            return self.text.upper()
+
+    assert Word("a").__getstate__() == "A"
+
+
+def refused(define: Callable[[], Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        define()
+
+
+def test_what_is_refused_is_refused_when_the_class_is_defined() -> None:
+    def body(**fields: Any) -> dict[str, Any]:
+        return {"__annotations__": dict.fromkeys(fields, "int"), "__doc__": "A class.", **fields}
+
+    frozen = values.dataclass(frozen=True)
+    base = frozen(type("Base", (), body(x=1)))
+    other = dataclasses.dataclass(frozen=True)(type("Other", (), body(x=1)))
+    disordered = {"__annotations__": {"x": "int", "y": "int"}, "__doc__": "A class.", "x": 1}
+    initial = {"__annotations__": {"x": "dataclasses.InitVar[int]"}, "__doc__": "A class."}
+    refused(lambda: frozen(type("Wrong", (), disordered)), "^non-default argument 'y' follows default")
+    refused(lambda: frozen(type("Initial", (), initial)), "has an InitVar")
+    refused(lambda: values.dataclass(type("Open", (base,), body(y=1))), "non-frozen dataclass from a frozen")
+    refused(lambda: frozen(type("Mixed", (other,), body(y=1))), "non-frozen dataclass from a frozen")
+    refused(
+        lambda: dataclasses.dataclass(frozen=True)(type("Mixed", (base,), body(y=1))), "from a non-frozen"
+    )
+    refused(lambda: values.dataclass(frozen=True, repr=False), "unexpected keyword")  # type: ignore[call-overload]
+
+
 def test_no_fields() -> None:
     @values.dataclass(frozen=True)
     class Nothing:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import hashlib
 import json
 import os
@@ -142,6 +143,7 @@ def declare(argument: str) -> None:
         SCons.Script.Default(tool.declare(env, target, files, formats or [tool.DEFAULT_FORMAT]))
     except LinuxKitError as error:
         sys.exit(f"moby: {error}")
+    gc.freeze()  # what there is by now lasts until the process ends, which is no user's own
 
 
 def dry_run(request: Request, stdin: bytes | None = None) -> tuple[str, tuple[str, ...]]:

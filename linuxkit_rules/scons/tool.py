@@ -68,15 +68,11 @@ def linuxkit_image(
 
 @contextlib.contextmanager
 def _without_collection() -> Iterator[None]:
-    """Look for no garbage: declaring leaves none, but many objects that would be looked at over and over.
-
-    They last until SCons ends, so they are not looked at later or then either.
-    """
+    """Look for no garbage: declaring leaves little, and many objects that would be looked at again."""
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
-        gc.freeze()
     finally:
         if enabled:
             gc.enable()

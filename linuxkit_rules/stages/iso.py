@@ -36,6 +36,9 @@ from linuxkit_rules.values import dataclass
 ISO = "application/vnd.linuxkit-rules.iso.v1"
 """Media type of an ISO."""
 
+ISO_HEAD = "application/vnd.linuxkit-rules.iso-head.v1"
+"""Media type of what comes before the large files of one."""
+
 _ISOLINUX = "/ISOLINUX/ISOLINUX.BIN"
 _ISOLINUX_FILES = {
     _ISOLINUX: "usr/lib/ISOLINUX/isolinux.bin",
@@ -87,7 +90,8 @@ class IsoHead(Stage):
         loader = self._loader(_tools(inputs, work), work.store)
         image = () if self.boot is Boot.BIOS else (EFI_IMAGE,)
         head = master(self.volume, loader, _ISOLINUX if loader else None, (*image, *self.paths))
-        return Result(work.store.put(bytes(head + bytes(-len(head) % BLOCK))))
+        iso9660.set_time(head, FIXED_TIME)  # pycdlib has set the clock's
+        return Result(work.store.put(bytes(head + bytes(-len(head) % BLOCK)), ISO_HEAD))
 
     def _loader(self, tools: Mapping[str, Entry], store: Store) -> dict[str, bytes]:
         """Give the files of the BIOS's boot loader, by their paths."""

@@ -36,7 +36,7 @@ class Join(Stage):
 
 
 def laid(segments: Iterable[Descriptor], media_type: str, store: Store) -> Result:
-    """List segments as ``Join`` lays them; raise StoreError where one is missing."""
+    """List segments as ``Join`` and ``Rootfs`` lay them; raise StoreError where one is missing."""
     with assembling(store) as assembly:
         for segment in segments:
             content = assembly.whole(segment)

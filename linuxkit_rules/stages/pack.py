@@ -2,7 +2,8 @@
 
 The kernel unpacks any number of them laid one after the other
 (https://www.kernel.org/doc/html/latest/driver-api/early-userspace/buffer-format.html).  For archives of the
-whole system a segment is a run of tar members without the archive's end, which can be laid so too.
+whole system a segment is a run of tar members without the archive's end, which can be laid so too.  The
+segment of a root file system may be a list of several.
 """
 
 from __future__ import annotations

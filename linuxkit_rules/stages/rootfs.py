@@ -41,7 +41,7 @@ class Rootfs(PackingStage):
     ``prefix`` is ``""`` for an init image, else for example ``containers/services/redis/rootfs``; it and the
     directories above it are in the segment too, 0755 of root.  ``resolv_link``: etc/resolv.conf is a symbolic
     link into /run, as init images and volumes have it, and not a file.  ``image`` stands for the image in
-    messages.  What a large layer brought is packed on its own, but not for a release, as it costs some size.
+    messages.  What a large layer brought is packed on its own, but not at a release's level: it costs size.
     """
 
     name: ClassVar[str] = "rootfs"
@@ -61,23 +61,28 @@ class Rootfs(PackingStage):
         with within(self.image or f"image {image.digest}"):
             entries = list(below(self.prefix, tree))
             parts = self._parts(entries, inputs, work.store) if self.form is Form.CPIO else ()
-            if len(parts) < 2:
+            if not parts:
                 return Result(self.packed(entries, inputs, work.store))
             segments = [work.run(part, {}).output for part in parts]
             return laid(segments, segments[0].media_type, work.store)
 
     def _parts(self, entries: Iterable[Entry], inputs: Inputs, store: Store) -> tuple[Part, ...]:
         """Give what is packed on its own, all as their sum wants it; nothing where size alone counts."""
-        compression, packed = self.chosen(inputs, store), tuple(without_boot(entries))
+        compression = self.chosen(inputs, store)
         level = self.level_of(compression)
         if level >= compression.release_level > 0:
+            return ()
+        packed = tuple(without_boot(entries))
+        parts = by_layer(packed)
+        if len(parts) < 2:
             return ()
         how: Packing = {
             "compression": compression,
             "level": level or compression.default_level(sum(entry.size for entry in packed)),
         }
         return tuple(
-            Part(tree=tree_digest(part), entries=part, place=self.prefix, **how) for part in by_layer(packed)
+            Part(tree=tree_digest(part), entries=part, place=self.prefix, layer=layer, **how)
+            for layer, part in parts.items()
         )
 
 
