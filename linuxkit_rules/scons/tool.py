@@ -68,12 +68,18 @@ def linuxkit_image(
 
 @contextlib.contextmanager
 def _without_collection() -> Iterator[None]:
-    """Look for no garbage: declaring leaves little, and many objects that would be looked at again."""
+    """Look for no garbage: declaring leaves little, but many objects that would be looked at over and over.
+
+    They count as old afterwards, as those that live long do: they are looked at where all are.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        if not gc.get_freeze_count():
+            gc.freeze()
+            gc.unfreeze()
         if enabled:
             gc.enable()
 
