@@ -16,7 +16,6 @@ from linuxkit_rules.debian.contents import Contents
 from linuxkit_rules.debian.tree import canonical
 from linuxkit_rules.digest import Descriptor, canonical_json
 from linuxkit_rules.errors import FormatError, ImageError, within
-from linuxkit_rules.formats import elf
 from linuxkit_rules.formats.entry import Entry, Kind, tree_order
 from linuxkit_rules.formats.kmod import Module, module, name_of
 from linuxkit_rules.formats.kmod import Modules as KernelModules
@@ -122,6 +121,8 @@ def _plain_path(path: str) -> str:
 
 def _read(entry: Entry, contents: Contents) -> Module:
     """Read what a module says of itself; its path is counted from lib/modules/<version>."""
+    from linuxkit_rules.formats import elf  # planning needs none
+
     found = _VERSION.search(entry.path)
     path = _plain_path(entry.path)[found.end() if found else 0 :]
     plain = plain_module(entry, contents)
