@@ -20,7 +20,6 @@ from SCons.Environment import OverrideEnvironment
 from SCons.Node.FS import File
 from SCons.Util import hash_signature
 
-from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.errors import FormatError, UsageError
 from linuxkit_rules.scons.actions import Deliver, Discard, Job, Node, Origin, Part, RunStage, decode
 from linuxkit_rules.scons.delivered import Delivered, read_note, stored
@@ -97,7 +96,7 @@ class Declarations:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._there: set[Descriptor] = set()
+        self._there: set[tuple[str, int]] = set()
         self._nodes: dict[tuple[str, tuple[Node, ...]], Node] = {}
         self._results: dict[Node, list[Result] | None] = {}
         self._taken: set[str] = set()
@@ -219,10 +218,12 @@ class Declarations:
 
     def _is_there(self, result: Result) -> bool:
         """Whether all that a step gave is there, or promised; a blob that many share is looked for once."""
-        missing = [blob for blob in result.blobs if blob not in self._there]
-        if not all(map(self._site.store.can_have, missing)):
-            return False
-        self._there.update(missing)
+        for blob in result.blobs:
+            name = blob.digest.hex, blob.size
+            if name not in self._there:
+                if not self._site.store.can_have(blob):
+                    return False
+                self._there.add(name)
         return True
 
 
