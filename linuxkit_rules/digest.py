@@ -53,9 +53,9 @@ class Descriptor:
         if not isinstance(value, dict):
             raise FormatError("a descriptor must be an object")
         media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
-        if type(media_type) is not str or type(digest) is not str:  # no call of isinstance: it is asked often
+        if not isinstance(media_type, str) or not isinstance(digest, str):
             raise FormatError("a descriptor needs mediaType and digest as strings")
-        if type(size) is not int or size < 0:
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
             raise FormatError("a descriptor needs size as a number of bytes")
         return cls(media_type, Digest.parse(digest), size)
 

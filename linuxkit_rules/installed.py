@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import sys
+from pathlib import Path
 
 _SUFFIX = ".dist-info"
 
@@ -15,25 +16,27 @@ def version(name: str) -> str:
     """Give the version of the installed distribution ``name``, or raise PackageNotFoundError.
 
     The name of its metadata's folder tells (PyPA specifications, "Recording installed projects"), where that
-    is the first on the path; all else ``importlib.metadata`` is asked for, which costs the import of 70
-    modules.
+    is the first on the path; for all else ``importlib.metadata`` is asked, which imports 70 modules.
     """
     return _recorded(name) or _asked(name)
 
 
 def _recorded(name: str) -> str:
     """Give the version by the first folder on the path that has any metadata of ``name``; or nothing."""
-    for folder in sys.path:
+    for folder in map(Path, sys.path):
         try:
-            found = [item for item in os.listdir(folder or ".") if _names(item, name)]  # noqa: PTH208 - speed
+            found = [item for item in os.listdir(folder) if _names(item, name)]  # noqa: PTH208 - their names alone
         except FileNotFoundError:
             continue
         except OSError:  # an archive, perhaps
             return ""
         if found:
-            path = os.path.join(folder, found[0], "METADATA")  # noqa: PTH118
-            sound = len(found) == 1 and found[0].endswith(_SUFFIX) and os.path.isfile(path)  # noqa: PTH113
+            sound = (
+                len(found) == 1 and found[0].endswith(_SUFFIX) and (folder / found[0] / "METADATA").is_file()
+            )
             return found[0].removesuffix(_SUFFIX).partition("-")[2] if sound else ""
+        if folder.suffix == ".egg":
+            return ""
     return ""
 
 

@@ -29,17 +29,22 @@ def _dataclass(
     slots: bool = False,
     kw_only: bool = False,
 ) -> Any:
-    """Do what ``dataclasses.dataclass`` does, which makes those that are not frozen, or ordered.
+    """Do what ``dataclasses.dataclass`` does, for a frozen class with no InitVar.
 
-    A frozen one, which has no InitVar, and one of that module's cannot be a base of each other; that and what
-    else it refuses raises TypeError when the class is defined.
+    That module makes those that are not frozen, are ordered, or have an initializer of their own; one of them
+    and one of these cannot be a base of each other.  What is refused is refused when the class is defined, as
+    there: TypeError, or ValueError for a mutable default.  Values are compared as tuples of their fields.
     """
     options = {"slots": slots, "kw_only": kw_only}
 
     def made(cls: Any) -> Any:
         if frozen and not order and not any(name in vars(cls) for name in _FROZEN):
+            if any("__dataclass_params__" in vars(base) and not _is_ours(base) for base in cls.__mro__):
+                raise TypeError(
+                    "cannot inherit frozen dataclass from a non-frozen one, or one that dataclasses made"
+                )
             return _frozen(cls, eq, options)
-        if not frozen and any(vars(base).get("__setattr__") is _set for base in cls.__mro__):
+        if not frozen and any(map(_is_ours, cls.__mro__)):
             raise TypeError("cannot inherit non-frozen dataclass from a frozen one")
         return dataclasses.dataclass(frozen=frozen, eq=eq, order=order, **options)(cls)
 
@@ -48,6 +53,10 @@ def _dataclass(
 
 if not TYPE_CHECKING:
     dataclass = _dataclass
+
+
+def _is_ours(cls: type) -> bool:
+    return vars(cls).get("__setattr__") is _set
 
 
 def _frozen(cls: Any, eq: bool, options: Mapping[str, bool]) -> Any:
@@ -143,7 +152,7 @@ def _restore(self: Any, state: list[Any]) -> None:
 def _first_of(cls: Any) -> Callable[..., None]:
     """Give the initializer of the first value, which makes that of all later ones."""
 
-    def __init__(self: Any, *values: Any, **named: Any) -> None:  # noqa: N807
+    def __init__(self: Any, /, *values: Any, **named: Any) -> None:  # noqa: N807
         cls.__init__ = _initializer(cls)
         cls.__init__(self, *values, **named)
 

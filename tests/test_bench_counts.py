@@ -164,6 +164,17 @@ def test_changed_layer_packs_no_other_large_one(bench: Bench, count: Callable[..
     count("bytes compressed for a changed layer", bench.moved("compressed"))
 
 
+def test_changed_command_of_an_iso_needs_no_other_head(tmp_path: Path) -> None:
+    text = SCONSTRUCT.replace("kernel+initrd", "iso")
+    assert text != SCONSTRUCT
+    bench = Bench.make(tmp_path / "bench", text)
+    bench.build()
+    assert bench.runs()["iso-head"] == bench.runs()["iso"] == 1
+    bench.edit('["/app", one]', '["/app", two]')
+    bench.build()
+    assert bench.runs() == {"bundle": 1, "segment": 1, "join": 1, "iso": 1}
+
+
 def test_fresh_checkout_takes_all_from_the_store(bench: Bench) -> None:
     for name in ("out", ".linuxkit"):
         shutil.rmtree(bench.root / name, ignore_errors=True)

@@ -50,7 +50,9 @@ def test_the_first_on_the_path_counts_whatever_its_form(
     dist(tmp_path / "dist", "some_thing_else-9.dist-info", "9")
     dist(tmp_path / "case", "Some.Thing-2.0.dist-info", "2.0")
     egg(tmp_path / "egg", "some_thing-3.0.egg-info", "3.0")
-    folders = [tmp_path / "dist", tmp_path / "case", tmp_path / "egg", zipped(tmp_path, "4.0")]
+    egg(tmp_path / "some_thing-3.5.egg", "EGG-INFO", "3.5")
+    folders = [tmp_path / "dist", tmp_path / "case", tmp_path / "egg", tmp_path / "some_thing-3.5.egg"]
+    folders.append(zipped(tmp_path, "4.0"))
     for folder in (*folders, tmp_path / "missing"):
         monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
         version.cache_clear()

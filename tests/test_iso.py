@@ -276,7 +276,7 @@ def test_bytes_of_the_head_move_only_with_its_version(
     finally:
         monkeypatch.undo()
         time.tzset()
-    assert (IsoHead.version, head.digest.hex[:16]) == (1, digest)
+    assert (IsoHead.version, head.digest.hex[:16]) == (2, digest)
 
 
 @pytest.mark.parametrize("boot", Boot)

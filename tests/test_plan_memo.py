@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,3 +141,12 @@ def test_run_that_builds_nothing_keeps_nothing(tmp_path: Path) -> None:
     memo = Memo(tmp_path / "store", keep=False)
     memo.keep("question", ["answer"], Evidence())
     assert not (tmp_path / "store").exists()
+
+
+def test_planning_imports_nothing_of_what_makes_components_and_modules() -> None:
+    names = "stages.component_image", "stages.deb", "debian.select", "debian.closure", "formats.elf"
+    program = "import sys, linuxkit_rules.plan.image; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    imported = found.stdout.split()
+    assert "linuxkit_rules.stages.component" in imported
+    assert [name for name in names if f"linuxkit_rules.{name}" in imported] == []

@@ -223,21 +223,31 @@ def test_a_hash_of_none_stays() -> None:
 def test_names_of_fields_are_free(names: tuple[str, ...]) -> None:
     for dataclass in (dataclasses.dataclass, values.dataclass):
         body = {"__annotations__": dict.fromkeys(names, int), "__doc__": "Named.", names[-1]: 5}
-        value = dataclass(frozen=True)(type("Named", (), body))(*range(len(names)))
-        assert [getattr(value, name) for name in names] == list(range(len(names)))
+        made = dataclass(frozen=True)(type("Named", (), body))
+        for _ in range(2):
+            value = made(**{name: number for number, name in enumerate(names)})
+            assert [getattr(value, name) for name in names] == list(range(len(names)))
 
 
-def test_one_field_is_compared_as_many() -> None:
+def test_one_field_is_compared_as_many_are() -> None:
+    """Two NaNs are the same in tuples where they are one object."""
     nan = float("nan")
-    for dataclass in (dataclasses.dataclass, values.dataclass):
 
-        @dataclass(frozen=True)  # type: ignore[arg-type]
-        class One:
-            """One field."""
+    @values.dataclass(frozen=True)
+    class One:
+        """One field."""
 
-            x: float
+        x: float
 
-        assert One(nan) == One(nan)
+    @values.dataclass(frozen=True)
+    class Two:
+        """Two fields."""
+
+        x: float
+        y: int = 1
+
+    assert One(nan) == One(nan)
+    assert Two(nan) == Two(nan)
 
 
 def test_own_ways_to_be_pickled_stay() -> None:
@@ -269,8 +279,10 @@ def test_what_is_refused_is_refused_when_the_class_is_defined() -> None:
     initial = {"__annotations__": {"x": "dataclasses.InitVar[int]"}, "__doc__": "A class."}
     refused(lambda: frozen(type("Wrong", (), disordered)), "^non-default argument 'y' follows default")
     refused(lambda: frozen(type("Initial", (), initial)), "has an InitVar")
+    mutable = values.dataclass(type("Mutable", (), body(x=1)))
+    refused(lambda: frozen(type("Mixed", (mutable,), body(y=1))), "frozen dataclass from a non-frozen one")
     refused(lambda: values.dataclass(type("Open", (base,), body(y=1))), "non-frozen dataclass from a frozen")
-    refused(lambda: frozen(type("Mixed", (other,), body(y=1))), "non-frozen dataclass from a frozen")
+    refused(lambda: frozen(type("Mixed", (other,), body(y=1))), "or one that dataclasses made")
     refused(
         lambda: dataclasses.dataclass(frozen=True)(type("Mixed", (base,), body(y=1))), "from a non-frozen"
     )

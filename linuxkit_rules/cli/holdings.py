@@ -9,7 +9,7 @@ from typing import Any
 
 from linuxkit_rules.digest import Descriptor
 from linuxkit_rules.oci.manifest import CONFIG, LAYER, MANIFEST
-from linuxkit_rules.stages.iso import ISO, ISO_HEAD
+from linuxkit_rules.stages.iso import ISO
 from linuxkit_rules.stages.join import INITRD
 from linuxkit_rules.stages.pack import MEMBERS, SEGMENT
 from linuxkit_rules.stages.trees import TREE
@@ -32,12 +32,12 @@ _BY_TYPE = {
     MEMBERS: "segments",
     INITRD: "initrds",
     ISO: "ISOs",
-    ISO_HEAD: "ISOs",
 }
 _BY_STAGE = {
     "archive": "archives of systems",
     "bundle": "containers' configurations",
     "image-layers": "layers' indexes",
+    "iso-head": "heads of ISOs",
     "kernel": "kernels",
     "kernel-tar": "kernels",
     "layer-digests": "layers' indexes",

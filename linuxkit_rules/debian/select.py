@@ -8,12 +8,9 @@ from linuxkit_rules.debian.closure import Closure, More, no_more
 from linuxkit_rules.debian.contents import Contents
 from linuxkit_rules.debian.globs import matches
 from linuxkit_rules.debian.machine import Machine
-from linuxkit_rules.debian.tree import Tree
+from linuxkit_rules.debian.tree import KERNEL, Tree
 from linuxkit_rules.formats.entry import Kind
 from linuxkit_rules.spec.component import Component
-
-KERNEL = ("boot/vmlinuz-*", "boot/vmlinux-*")
-MODULES = "usr/lib/modules"
 
 Chosen = dict[str, set[str]]
 """Package to the paths that are taken from it, in the order of layers."""

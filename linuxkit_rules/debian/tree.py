@@ -17,6 +17,12 @@ from linuxkit_rules.values import dataclass
 MERGED = ("bin", "lib", "lib64", "sbin")
 """Folders of the root that are links to usr/<the same>."""
 
+KERNEL = ("boot/vmlinuz-*", "boot/vmlinux-*")
+"""Where a kernel's package has the kernel, as globs."""
+
+MODULES = "usr/lib/modules"
+"""Where it has the modules."""
+
 LEFT_OUT = (
     "etc/apparmor.d/**",
     "etc/apt/**",

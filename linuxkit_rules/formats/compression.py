@@ -134,7 +134,7 @@ class CompressedWriter:
     def fill(self, file: BufferedReader, size: int) -> int:
         """Append what ``file`` gives at once, ``size`` bytes at most, and give their number: 0 at its end.
 
-        It is read to where it is compressed, and not copied once more.
+        What is large is read to where it is compressed, and not copied once more.
         """
         taken = file.readinto(self._piece[self._filled : self._filled + size])
         self._filled += taken

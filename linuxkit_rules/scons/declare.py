@@ -219,7 +219,7 @@ class Declarations:
     def _is_there(self, result: Result) -> bool:
         """Whether all that a step gave is there, or promised; a blob that many share is looked for once."""
         for blob in result.blobs:
-            name = blob.digest.hex, blob.size
+            name = blob.digest.hex, blob.size  # a descriptor's own hash takes twice as long
             if name not in self._there:
                 if not self._site.store.can_have(blob):
                     return False

@@ -70,7 +70,7 @@ def linuxkit_image(
 def _without_collection() -> Iterator[None]:
     """Look for no garbage: declaring leaves little, but many objects that would be looked at over and over.
 
-    They count as old afterwards, as those that live long do: they are looked at where all are.
+    They count as old afterwards, and are looked at where all are, unless the user has frozen some.
     """
     enabled = gc.isenabled()
     gc.disable()

@@ -1,8 +1,8 @@
-"""How the image of a component is made: a layer for each package, and two of the component's own.
+"""How the image of a component is made.
 
 The lowest layer has the usr-merge links, then come a layer for each package, one for what maintainer scripts
-would have made, and one for the component's own files.  The image is as the OCI image specification says
-(config.md), with LinuxKit's label org.mobyproject.config.
+would have made, and one for the component's own files; a kernel's has one layer in place of all but the last.
+The image is as the OCI image specification says (config.md), with LinuxKit's label org.mobyproject.config.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CREATED = "2017-04-18T16:30:00Z"
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class _Layer:
     """A layer to be written; ``origin`` says in the image's history where it comes from."""
 
     origin: str
@@ -44,20 +44,20 @@ class Layer:
 
 
 def make(stage: ComponentImage, inputs: Inputs, work: Engine) -> Result:
-    """Do what ``ComponentImage.run`` says, which see."""
+    """Fetch the packages and make the image; raise PackageError where a file or library is missing."""
     target = machine(stage.arch)
     try:
         trees = _trees(stage, target, work)
-        overlay = Layer(LAID_OVER, tuple(_laid_over(stage.files, inputs.get("file", ()))))
+        overlay = _Layer(LAID_OVER, tuple(_laid_over(stage.files, inputs.get("file", ()))))
         if stage.component.kernel:
-            layers = [kernel_layer_of(trees, stage.pins, work.store), overlay]
+            layers = [_kernel_layer_of(trees, stage.pins, work.store), overlay]
         else:
             layers = [*_layers(stage, target, trees, work.store), overlay]
     except LinuxKitError as error:
         place = f"component {stage.component.image}" + (f", {error.where}" if error.where else "")
         error.where = place
         raise
-    written = [(layer.origin, write_layer(layer.entries, work.store)) for layer in layers if layer.entries]
+    written = [(layer.origin, _write_layer(layer.entries, work.store)) for layer in layers if layer.entries]
     return save(work.store, _config(stage, written), tuple(item for _, item in written))
 
 
@@ -66,17 +66,17 @@ def _trees(stage: ComponentImage, target: Machine, work: Engine) -> dict[str, Tr
     return {name: package_tree(pins[name], work) for name in ordered(stage.component, target, pins)}
 
 
-def _layers(stage: ComponentImage, target: Machine, trees: dict[str, Tree], store: Store) -> Iterator[Layer]:
+def _layers(stage: ComponentImage, target: Machine, trees: dict[str, Tree], store: Store) -> Iterator[_Layer]:
     contents = Contents(store)
     versions = {pin.name: pin.version for pin in stage.pins}
     named = declared(stage.component, target, trees)
     given = {path: trees[name].entries[path] for name, paths in named.items() for path in paths}
-    yield Layer("usr-merge", tuple(_merged_links()))
+    yield _Layer("usr-merge", tuple(_merged_links()))
     there: set[str] = set()
     for name, paths in choose(stage.component, target, trees, contents).items():
         there |= paths
-        yield Layer(f"{name}={versions[name]}", tuple(with_parents(trees[name], paths)))
-    yield Layer(GENERATED, tuple(generated(stage.component, given, there, contents)))
+        yield _Layer(f"{name}={versions[name]}", tuple(with_parents(trees[name], paths)))
+    yield _Layer(GENERATED, tuple(generated(stage.component, given, there, contents)))
 
 
 def _config(stage: ComponentImage, layers: Sequence[tuple[str, Descriptor]]) -> bytes:
@@ -102,7 +102,7 @@ def _config(stage: ComponentImage, layers: Sequence[tuple[str, Descriptor]]) -> 
     return canonical_json(value)
 
 
-def write_layer(entries: Iterable[Entry], store: Store) -> Descriptor:
+def _write_layer(entries: Iterable[Entry], store: Store) -> Descriptor:
     """Store a layer of ``entries``, all with the fixed time, as plain tar."""
     with store.writer() as writer, open_blobs(store) as copy:
         archive = tar.Writer(writer)
@@ -112,10 +112,10 @@ def write_layer(entries: Iterable[Entry], store: Store) -> Descriptor:
         return writer.commit(LAYER)
 
 
-def kernel_layer_of(trees: dict[str, Tree], pins: tuple[Pin, ...], store: Store) -> Layer:
+def _kernel_layer_of(trees: dict[str, Tree], pins: tuple[Pin, ...], store: Store) -> _Layer:
     """Give the layer of a kernel image: /kernel and /kernel.tar, as LinuxKit's kernel images have them."""
     ((name, tree),) = trees.items()
-    return Layer(f"{name}={pins[0].version}", tuple(kernel_layer(tree, store)))
+    return _Layer(f"{name}={pins[0].version}", tuple(kernel_layer(tree, store)))
 
 
 def _merged_links() -> Iterator[Entry]:

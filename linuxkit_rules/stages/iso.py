@@ -36,9 +36,6 @@ from linuxkit_rules.values import dataclass
 ISO = "application/vnd.linuxkit-rules.iso.v1"
 """Media type of an ISO."""
 
-ISO_HEAD = "application/vnd.linuxkit-rules.iso-head.v1"
-"""Media type of what comes before the large files of one."""
-
 _ISOLINUX = "/ISOLINUX/ISOLINUX.BIN"
 _ISOLINUX_FILES = {
     _ISOLINUX: "usr/lib/ISOLINUX/isolinux.bin",
@@ -71,7 +68,7 @@ class IsoHead(Stage):
     """
 
     name: ClassVar[str] = "iso-head"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     boot: Boot
     volume: str
     cmdline: str
@@ -89,9 +86,9 @@ class IsoHead(Stage):
         """Master it, padded to a block."""
         loader = self._loader(_tools(inputs, work), work.store)
         image = () if self.boot is Boot.BIOS else (EFI_IMAGE,)
-        head = master(self.volume, loader, _ISOLINUX if loader else None, (*image, *self.paths))
-        iso9660.set_time(head, FIXED_TIME)  # pycdlib has set the clock's
-        return Result(work.store.put(bytes(head + bytes(-len(head) % BLOCK)), ISO_HEAD))
+        boot = _ISOLINUX if loader else None
+        head = master(self.volume, loader, boot, (*image, *self.paths), FIXED_TIME)
+        return Result(work.store.put(bytes(head + bytes(-len(head) % BLOCK))))
 
     def _loader(self, tools: Mapping[str, Entry], store: Store) -> dict[str, bytes]:
         """Give the files of the BIOS's boot loader, by their paths."""
@@ -154,7 +151,7 @@ class Iso(Stage):
         extents = {iso_path(path): extent for path, extent in body.extents.items()}
         if self.boot is not Boot.BIOS:
             extents[EFI_IMAGE] = Extent(0, body.size)
-        direct(head, extents, body.size, FIXED_TIME)
+        direct(head, extents, body.size)
         code = _NO_BIOS if self.boot is Boot.EFI else _content(tools, _MBR_CODE, store)
         head[: mbr.SECTOR] = self._mbr(head, body.size, code, serial).to_bytes()
         out.write(bytes(head))

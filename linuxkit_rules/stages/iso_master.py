@@ -1,8 +1,8 @@
 """The head of an ISO: everything before the large files, mastered by pycdlib.
 
 pycdlib lays out volume descriptors, path tables, directories, boot catalogue and boot loader, with empty
-files in the place of the large ones.  Then their records are pointed at where the bytes will lie, and what
-pycdlib takes from the clock is set, by the places that the standards name: nothing global is touched.
+files in the place of the large ones.  What it takes from the clock is set, and later the files' records are
+pointed at where the bytes will lie, by the places that the standards name: nothing global is touched.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ EFI_IMAGE = "/EFI.IMG"
 _MAKER = "LINUXKIT_RULES"
 
 
-def master(label: str, loader: Mapping[str, bytes], boot: str | None, empty: Iterable[str]) -> bytearray:
-    """Give the head of an ISO named ``label`` (d-characters of ECMA-119).
+def master(
+    label: str, loader: Mapping[str, bytes], boot: str | None, empty: Iterable[str], mtime: int
+) -> bytearray:
+    """Give the head of an ISO named ``label`` (d-characters of ECMA-119), all of ``mtime``.
 
     ``loader`` are the files to store, by path (``/ISOLINUX/ISOLINUX.BIN``); ``boot`` is the one of them
     that a BIOS boots, without emulation and with a boot information table; ``empty`` are the paths of files
@@ -49,11 +51,13 @@ def master(label: str, loader: Mapping[str, bytes], boot: str | None, empty: Ite
         iso.add_eltorito(_file_name(boot), CATALOGUE, boot_load_size=4, boot_info_table=True)
     if EFI_IMAGE in places:
         _add_efi(iso, first=boot is None)
-    return _written(iso)
+    head = _written(iso)
+    iso9660.set_time(head, mtime)
+    return head
 
 
-def direct(head: bytearray, extents: Mapping[str, Extent], size: int, mtime: int) -> None:
-    """Point records at ``extents``: offsets in what follows ``head``, ``size`` bytes long; set all times.
+def direct(head: bytearray, extents: Mapping[str, Extent], size: int) -> None:
+    """Point records at ``extents``: offsets in what follows ``head``, ``size`` bytes long.
 
     The boot catalogue's EFI entry goes where ``EFI_IMAGE`` goes.
     """
@@ -65,7 +69,6 @@ def direct(head: bytearray, extents: Mapping[str, Extent], size: int, mtime: int
             image = iso9660.find(head, EFI_IMAGE)
             iso9660.point_boot(head, entry, image.block, image.size)
     iso9660.set_blocks(head, begin + size // BLOCK)
-    iso9660.set_time(head, mtime)
 
 
 def iso_path(path: str) -> str:

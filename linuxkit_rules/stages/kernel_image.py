@@ -11,8 +11,7 @@ from dataclasses import replace
 
 from linuxkit_rules.debian.contents import Contents
 from linuxkit_rules.debian.globs import matches
-from linuxkit_rules.debian.select import KERNEL, MODULES
-from linuxkit_rules.debian.tree import Tree, with_parents
+from linuxkit_rules.debian.tree import KERNEL, MODULES, Tree, with_parents
 from linuxkit_rules.errors import PackageError
 from linuxkit_rules.formats import tar
 from linuxkit_rules.formats.compression import Compression, open_reader, sniff

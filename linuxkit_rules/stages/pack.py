@@ -195,10 +195,10 @@ def open_blobs(store: Store) -> Iterator[Copy]:
 def _copy_slice(file: BufferedReader, content: Slice, out: SupportsWrite, buffer: memoryview) -> None:
     note(read=content.size)
     file.seek(content.offset)
-    left = content.size
+    left, fill = content.size, out.fill if isinstance(out, CompressedWriter) else None
     while left:
-        if isinstance(out, CompressedWriter):
-            taken = out.fill(file, left)
+        if fill:
+            taken = fill(file, left)
         else:
             taken = file.readinto(buffer[:left])
             out.write(buffer[:taken])

@@ -53,7 +53,7 @@ class Part(PackingStage):
         return False
 
     def label(self) -> str:
-        """Where the files go to, and the layer's digest, as short as people write it."""
+        """Where the files go to, and the digest of the layer's plain archive, as short as people write it."""
         return f"{self.place} {self.layer[:12]}".strip()
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
@@ -81,8 +81,9 @@ def _place(content: bytes | Slice) -> tuple[str | int, ...]:
 def by_layer(entries: Sequence[Entry]) -> Mapping[str, tuple[Entry, ...]]:
     """Part the entries of a root file system: all that no large layer brought, then those of each.
 
-    The first part's name is ``""``, that of others the digest of a layer's plain archive, in hex.  Each keeps
-    the order of ``entries``; the parts follow their first files.  A hard link is where its file is.
+    The name of the first, where there is any of it, is ``""``, that of others the digest of a layer's plain
+    archive, in hex.  Each keeps the order of ``entries``; the parts follow their first files.  A hard link is
+    where its file is.
     """
     large = _large(entries)
     linked = {entry.link for entry in entries if entry.kind is Kind.HARDLINK}

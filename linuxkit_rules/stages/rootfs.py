@@ -45,7 +45,7 @@ class Rootfs(PackingStage):
     """
 
     name: ClassVar[str] = "rootfs"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     prefix: str = ""
     resolv_link: bool = False
     image: str = field(default="", compare=False)

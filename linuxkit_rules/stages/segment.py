@@ -46,7 +46,7 @@ class ContainerRootfs(PackingStage):
     """
 
     name: ClassVar[str] = "container-rootfs"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     place: Place
     image: str = field(default="", compare=False)
 

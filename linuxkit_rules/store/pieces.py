@@ -14,7 +14,7 @@ import json
 import os
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextvars import copy_context
 from pathlib import Path
 from typing import IO
@@ -142,12 +142,13 @@ def write_out(store: Store, blob: Descriptor, out: IO[bytes], *, flush: bool = F
     pieces = contents(store, blob)
     out.flush()
     ends = list(itertools.accumulate((piece.size for piece in pieces), initial=out.tell()))
-    places = sorted(zip(pieces, ends, strict=False), key=lambda item: -item[0].size)
+    places: dict[Digest, list[tuple[Slice, int]]] = {}
+    for piece, begin in sorted(zip(pieces, ends, strict=False), key=lambda item: -item[0].size):
+        places.setdefault(piece.digest, []).append((piece, begin))
     meanwhile = _flushing(out.fileno()) if flush else contextlib.nullcontext()
     with meanwhile, ThreadPoolExecutor(_COPIERS) as copiers:
         done = [
-            copiers.submit(copy_context().run, _copy, store, piece, begin, out.fileno())
-            for piece, begin in places
+            copiers.submit(copy_context().run, _copy, store, items, out.fileno()) for items in places.values()
         ]
         for item in done:
             item.result()
@@ -214,12 +215,13 @@ class _Place:
         return size
 
 
-def _copy(store: Store, piece: Slice, begin: int, out: int) -> None:
-    """Have a piece in ``out`` from where it begins there, verified."""
-    note(written=piece.size)
-    done = _shared(store, piece, begin, out)
-    if done < piece.size:
-        store.copy(Slice(piece.digest, piece.offset + done, piece.size - done), _Place(out, begin + done))
+def _copy(store: Store, pieces: Iterable[tuple[Slice, int]], out: int) -> None:
+    """Have pieces of one blob in ``out``, each from where it begins there; the blob is verified once."""
+    for piece, begin in pieces:
+        note(written=piece.size)
+        done = _shared(store, piece, begin, out)
+        if done < piece.size:
+            store.copy(Slice(piece.digest, piece.offset + done, piece.size - done), _Place(out, begin + done))
 
 
 def _shared(store: Store, piece: Slice, begin: int, out: int) -> int:
