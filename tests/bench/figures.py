@@ -82,6 +82,7 @@ class Figures:
             yield Figure(f"{name}: wall of {gzip} / wall", self.wall(gzip) / self.wall(name), least=6)
             pigz = baselines.CPIO_PIGZ
             yield Figure(f"{name}: wall of {pigz} / wall", self.wall(pigz) / self.wall(name))
+        yield Figure(f"{baselines.FLOOR}: CPU of {gzip} / CPU", self.cpu(gzip) / self.cpu(baselines.FLOOR))
         busy = self.median(scenarios.COLD, lambda cost: cost.cpu / cost.wall)
         yield Figure("cold: cores busy", busy, "cores", least=1.7)
 
