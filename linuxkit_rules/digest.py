@@ -14,6 +14,7 @@ from linuxkit_rules.errors import FormatError
 from linuxkit_rules.values import dataclass
 
 _SHA256 = re.compile(r"sha256:([0-9a-f]{64})")
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode  # json.dumps makes one each time
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -66,4 +67,4 @@ class Descriptor:
 
 def canonical_json(value: Any) -> bytes:
     """Encode ``value`` so that equal values give equal bytes: sorted keys, no spaces, ASCII."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+    return _encode(value).encode("ascii")

@@ -8,17 +8,17 @@ layer.  Only parts that changed are packed anew; laid together they make the sam
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from linuxkit_rules.digest import Digest
+from linuxkit_rules.digest import Digest, canonical_json
 from linuxkit_rules.formats.entry import Entry, Kind, Slice
 from linuxkit_rules.stages.pack import PackingStage
 from linuxkit_rules.stages.stage import Engine, Inputs
+from linuxkit_rules.stages.unpack import row_of
 from linuxkit_rules.store.memory import Result
 from linuxkit_rules.values import dataclass
 
@@ -30,8 +30,6 @@ A segment more costs a hundred bytes, and what it would have found in what lies 
 
 MOST_PARTS = 64
 """How many layers of an image are packed on their own: the largest; each takes 3 ms."""
-
-_encode = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps makes one each time
 
 
 @dataclass(frozen=True)
@@ -65,17 +63,13 @@ def tree_digest(entries: Iterable[Entry]) -> Digest:
     """Give the digest of entries in their order, with where their contents lie."""
     total = hashlib.sha256()
     for entry in entries:
-        row: list[Any] = [entry.path, entry.kind.value, entry.mode, entry.uid, entry.gid, entry.mtime]
-        row += [entry.link, entry.major, entry.minor, entry.via]
-        row += [(name, value.hex()) for name, value in entry.xattrs]
-        total.update(_encode([row, *_place(entry.content)]).encode("ascii") + b"\n")
+        total.update(canonical_json([row_of(entry), entry.via, *_place(entry.content)]) + b"\n")
     return Digest(total.hexdigest())
 
 
 def _place(content: bytes | Slice) -> tuple[str | int, ...]:
-    return (
-        (content.hex(),) if isinstance(content, bytes) else (content.digest.hex, content.offset, content.size)
-    )
+    """Give the content itself, or the blob in which it lies; the entry's row says where there."""
+    return (content.hex(),) if isinstance(content, bytes) else (content.digest.hex, content.offset)
 
 
 def by_layer(entries: Sequence[Entry]) -> Mapping[str, tuple[Entry, ...]]:

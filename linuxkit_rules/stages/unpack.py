@@ -89,8 +89,6 @@ _BLOCK = 1 << 20
 _ENTRY_COST = 4
 """Bytes of memory that a byte of an index takes as entries (3.6 was measured)."""
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
-
 _INDEXES: LRUCache[Digest, tuple[int, tuple[Entry, ...]]] = LRUCache(
     256 << 20, getsizeof=lambda item: item[0]
 )
@@ -123,10 +121,11 @@ def _read(file: BinaryIO) -> Iterator[Entry]:
 
 
 def _line(entry: Entry) -> bytes:
-    return _encode(_row(entry)).encode("ascii") + b"\n"
+    return canonical_json(row_of(entry)) + b"\n"
 
 
-def _row(entry: Entry) -> list[Any]:
+def row_of(entry: Entry) -> list[Any]:
+    """Give an entry's row in an index, which has all of it but ``via`` and an inline content."""
     row: list[Any] = [entry.path, entry.kind.value, entry.mode, entry.uid, entry.gid, entry.mtime]
     offset = entry.content.offset if isinstance(entry.content, Slice) else 0
     rest = [entry.link, entry.major, entry.minor, entry.size, offset]
