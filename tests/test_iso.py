@@ -12,10 +12,13 @@ import pytest
 from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import FormatError, ImageError, SpecError
 from linuxkit_rules.formats import fat_read, iso9660, mbr
-from linuxkit_rules.formats.entry import Entry, Kind
+from linuxkit_rules.formats.entry import Entry, Kind, Slice
+from linuxkit_rules.formats.fat import File, Layout
+from linuxkit_rules.formats.fat_sectors import Kind as FatKind
+from linuxkit_rules.formats.fat_sectors import Volume
 from linuxkit_rules.oci.image import save
 from linuxkit_rules.oci.manifest import LAYER
-from linuxkit_rules.stages.esp import esp_files, isolinux_cfg
+from linuxkit_rules.stages.esp import cluster_for, esp_files, isolinux_cfg
 from linuxkit_rules.stages.iso import Boot, Iso, IsoHead, volume_label
 from linuxkit_rules.stages.stage import Engine, Event
 from linuxkit_rules.store.blobs import Store
@@ -224,8 +227,8 @@ def test_a_command_line_that_cannot_be_passed_on_is_refused(engine: Engine, cmdl
 def test_a_boot_loader_without_its_file_is_an_error(engine: Engine) -> None:
     store = engine.store
     payload = {"kernel": [store.put(KERNEL)], "initrd": [store.put(INITRD)]}
-    inputs = {**payload, "bootloader": [image(store, {"a": b""})]}
     for boot in Boot:
+        inputs = {**payload, "bootloader": [image(store, {"a": b""})] * len(boot.tools)}
         with pytest.raises(ImageError, match="lacks a file"):
             engine.run(Iso(boot, "x", ""), inputs)
 
@@ -256,13 +259,13 @@ def test_labels_are_of_d_characters(title: str, label: str) -> None:
 )
 def test_bytes_move_only_with_the_stages_version(engine: Engine, boot: Boot, digest: str) -> None:
     """Where this fails, raise ``Iso.version``, and ``IsoHead.version`` where its bytes moved."""
-    assert Iso.version == 4
+    assert Iso.version == 5
     assert Digest.of(make(engine, boot)).hex == digest
 
 
 @pytest.mark.parametrize(
     ("boot", "digest"),
-    [(Boot.BIOS, "8649d5ff10dfe23d"), (Boot.EFI, "b51012aa2149ff25"), (Boot.HYBRID, "518f491299fa51ff")],
+    [(Boot.BIOS, "586ca43fbaf1a360"), (Boot.EFI, "bc714ad4273f5ba1"), (Boot.HYBRID, "7f4e6bb6f6e71069")],
 )
 def test_bytes_of_the_head_move_only_with_its_version(
     engine: Engine, boot: Boot, digest: str, monkeypatch: pytest.MonkeyPatch
@@ -270,13 +273,24 @@ def test_bytes_of_the_head_move_only_with_its_version(
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
     try:
-        tools = {"isolinux": image(engine.store, ISOLINUX), "systemd-boot": image(engine.store, SYSTEMD_BOOT)}
+        tools = () if boot is Boot.EFI else (image(engine.store, ISOLINUX),)
         stage = IsoHead(boot, "REDISOS", "quiet", ("/KERNEL", "/INITRD.IMG"))
-        head = engine.run(stage, {"bootloader": [tools[name] for name in boot.tools]}).output
+        head = engine.run(stage, {"isolinux": tools}).output
     finally:
         monkeypatch.undo()
         time.tzset()
-    assert (IsoHead.version, head.digest.hex[:16]) == (2, digest)
+    assert (IsoHead.version, head.digest.hex[:16]) == (3, digest)
+
+
+@pytest.mark.parametrize(
+    ("size", "cluster", "kind"),
+    [(20, 2048, FatKind.FAT16), (299, 2048, FatKind.FAT32), (300, 4096, FatKind.FAT32)],
+)
+def test_large_partitions_have_large_clusters(size: int, cluster: int, kind: FatKind) -> None:
+    """Sizes in MiB."""
+    files = (File("initrd.img", (Slice(Digest("0" * 64), 0, size << 20),)),)
+    assert cluster_for(files) == cluster
+    assert Layout(Volume("x", cluster=cluster, alignment=4096), files).kind is kind
 
 
 @pytest.mark.parametrize("boot", Boot)

@@ -16,8 +16,10 @@ from linuxkit_rules.formats.entry import Slice
 from linuxkit_rules.stages.iso import Boot, Iso
 from linuxkit_rules.stages.join import Join
 from linuxkit_rules.stages.stage import Engine
+from linuxkit_rules.store import pieces
 from linuxkit_rules.store.blobs import Store
 from linuxkit_rules.store.pieces import BLOCK, SUFFIX, assembling, contents, write_out
+from linuxkit_rules.store.room import set_aside
 from tests.contents import whole
 from tests.test_iso import ISOLINUX, SYSTEMD_BOOT, image
 
@@ -167,6 +169,53 @@ def test_blocks_are_shared_where_the_file_system_can(store: Store, tmp_path: Pat
     expected = bytes(BLOCK) + BIG[:5003] + b"x" + BIG[BLOCK : 2 * BLOCK]
     assert (tmp_path / "out").read_bytes() == expected
     assert sorted(sharing.asked) == [(0, BLOCK, 0), (0, BLOCK, BLOCK)]
+
+
+def large(store: Store) -> Descriptor:
+    """A list that is too large to be written without room set aside, of one small blob."""
+    blob = store.put(bytes(BLOCK) * 256)
+    return listed(store, b"head".ljust(BLOCK), *(Slice(blob.digest, 0, blob.size),) * 16)
+
+
+def test_room_is_set_aside_for_what_is_large(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def note(file: int, begin: int, size: int) -> None:
+        set_aside(file, begin, size)
+        asked.append((begin, size))
+        assert os.fstat(file).st_blocks * 512 >= size
+
+    monkeypatch.setattr(pieces, "set_aside", note)
+    made = large(store)
+    for blob in (made, store.put(BIG)):
+        with (tmp_path / "out").open("wb") as out:
+            out.write(b"x" * BLOCK)
+            write_out(store, blob, out)
+    assert asked == [(BLOCK, BLOCK + (16 << 20))]
+    with (tmp_path / "out").open("wb") as out:
+        write_out(store, made, out)
+    assert (tmp_path / "out").read_bytes() == whole(store, made)
+
+
+def test_where_blocks_are_shared_no_room_is_set_aside(
+    store: Store, tmp_path: Path, sharing: Sharing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pieces, "set_aside", lambda *_: pytest.fail("set aside"))
+    with (tmp_path / "out").open("wb") as out:
+        write_out(store, large(store), out)
+    assert len(sharing.asked) == 17
+
+
+def test_what_cannot_be_set_aside_is_written_all_the_same(tmp_path: Path) -> None:
+    """On ``/dev/full`` that is no file; where there is no room, no more than that is taken."""
+    with Path("/dev/full").open("wb", buffering=0) as out:
+        set_aside(out.fileno(), 0, BLOCK)
+    with (tmp_path / "out").open("wb", buffering=0) as out:
+        set_aside(out.fileno(), 0, 1 << 60)
+        out.write(b"x")
+    assert (tmp_path / "out").read_bytes() == b"x"
 
 
 def test_shared_blocks_are_verified(tmp_path: Path, sharing: Sharing) -> None:

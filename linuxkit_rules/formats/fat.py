@@ -10,8 +10,10 @@ volume's beginning.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
+from itertools import repeat
 
 from linuxkit_rules.errors import FormatError
 from linuxkit_rules.formats import fat_names
@@ -160,11 +162,12 @@ class Layout:
     def _fat(self) -> bytes:
         """Give one FAT: every chain counts up and ends."""
         end = (1 << self.kind) - 1 if self.kind is not Kind.FAT32 else 0x0FFFFFFF
-        entries = [end & ~0xFF | MEDIA, end]
+        entries = array("I", (end & ~0xFF | MEDIA, end))
         for first, number in self._clusters.values():
             if number:
-                entries += [0] * (first - len(entries))
-                entries += [*range(first + 1, first + number), end]
+                entries.extend(repeat(0, first - len(entries)))
+                entries += array("I", range(first + 1, first + number))
+                entries.append(end)
         return pack_fat(self.kind, entries).ljust(self._geometry.fat * SECTOR, b"\0")
 
     def _directory(self, path: str, size: int) -> bytes:

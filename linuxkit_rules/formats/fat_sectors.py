@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import enum
 import struct
+import sys
+from array import array
 
 from linuxkit_rules.errors import FormatError
 from linuxkit_rules.formats import fat_names
@@ -155,9 +157,12 @@ def fsinfo(free: int, following: int) -> bytes:
     return FSINFO.pack(0x41615252, b"", 0x61417272, free, following, b"", 0xAA550000)
 
 
-def pack_fat(kind: Kind, entries: list[int]) -> bytes:
+def pack_fat(kind: Kind, entries: array[int]) -> bytes:
     """Give the bytes of a FAT."""
-    if kind is not Kind.FAT12:
-        return struct.pack(f"<{len(entries)}{'H' if kind is Kind.FAT16 else 'I'}", *entries)
-    pairs = zip(entries[::2], [*entries[1::2], 0], strict=False)
-    return b"".join((low | high << 12).to_bytes(3, "little") for low, high in pairs)
+    if kind is Kind.FAT12:
+        pairs = zip(entries[::2], [*entries[1::2], 0], strict=False)
+        return b"".join((low | high << 12).to_bytes(3, "little") for low, high in pairs)
+    packed = array("H" if kind is Kind.FAT16 else "I", entries)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()

@@ -11,9 +11,11 @@ from linuxkit_rules.errors import FormatError
 from linuxkit_rules.values import dataclass
 
 SECTOR = 512
+CODE = 440
+"""Bytes for boot code, at the beginning."""
 
 # BootCode UniqueMBRDiskSignature Unknown
-HEAD = struct.Struct("<440s I H")
+HEAD = struct.Struct(f"<{CODE}s I H")
 # BootIndicator Start{Head,Sector,Track} OSType End{Head,Sector,Track} StartingLBA SizeInLBA
 PARTITION = struct.Struct("<B 3s B 3s I I")
 SIGNATURE = b"\x55\xaa"
@@ -46,8 +48,8 @@ class Mbr:
 
     def to_bytes(self) -> bytes:
         """Give the 512 bytes; raise FormatError where something does not fit."""
-        if len(self.code) > 440 or len(self.partitions) > _PARTITIONS:
-            raise FormatError("too much for a master boot record: 440 bytes of code and 4 partitions")
+        if len(self.code) > CODE or len(self.partitions) > _PARTITIONS:
+            raise FormatError(f"too much for a master boot record: {CODE} bytes of code and 4 partitions")
         table = b"".join(map(_pack, self.partitions)).ljust(PARTITION.size * _PARTITIONS, b"\0")
         return HEAD.pack(self.code, self.signature, 0) + table + SIGNATURE
 

@@ -6,7 +6,7 @@ loader.conf(5); for isolinux, syslinux's doc/syslinux.txt.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from linuxkit_rules.errors import ImageError, SpecError
 from linuxkit_rules.formats.entry import Entry, Slice
@@ -20,7 +20,16 @@ _LOADERS = {
     "amd64": ("usr/lib/systemd/boot/efi/systemd-bootx64.efi", "EFI/BOOT/BOOTX64.EFI"),
     "arm64": ("usr/lib/systemd/boot/efi/systemd-bootaa64.efi", "EFI/BOOT/BOOTAA64.EFI"),
 }
+_LARGE = 300 << 20  # bytes; FAT32 has 65,525 clusters or more
 _LOADER_CONF = b"default linuxkit.conf\ntimeout 0\nauto-entries no\nauto-firmware no\n"
+
+
+def cluster_for(files: Iterable[File]) -> int:
+    """Give the size of an EFI partition's clusters, in bytes; 4,096 for large ones, which halves their FATs.
+
+    Those are FAT32 either way; of smaller ones more would be FAT12, which not every firmware reads.
+    """
+    return 4096 if sum(file.size for file in files) >= _LARGE else 2048
 
 
 def check_cmdline(cmdline: str) -> str:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
-from linuxkit_rules.digest import canonical_json
+from linuxkit_rules.digest import Descriptor, canonical_json
 from linuxkit_rules.errors import SpecError
 from linuxkit_rules.formats import iso9660, mbr
 from linuxkit_rules.formats.entry import Entry, Slice
@@ -23,7 +23,7 @@ from linuxkit_rules.formats.fat import Extent, File, Layout
 from linuxkit_rules.formats.fat_sectors import Volume
 from linuxkit_rules.formats.streams import Copy, SupportsWrite
 from linuxkit_rules.installed import version
-from linuxkit_rules.stages.esp import check_cmdline, esp_files, isolinux_cfg, payload, tool
+from linuxkit_rules.stages.esp import check_cmdline, cluster_for, esp_files, isolinux_cfg, payload, tool
 from linuxkit_rules.stages.iso_master import EFI_IMAGE, direct, iso_path, master
 from linuxkit_rules.stages.pack import FIXED_TIME
 from linuxkit_rules.stages.rootfs import image_tree
@@ -36,9 +36,10 @@ from linuxkit_rules.values import dataclass
 ISO = "application/vnd.linuxkit-rules.iso.v1"
 """Media type of an ISO."""
 
-_ISOLINUX = "/ISOLINUX/ISOLINUX.BIN"
+_ISOLINUX, _SYSTEMD_BOOT = "isolinux", "systemd-boot"
+_ISOLINUX_BIN = "/ISOLINUX/ISOLINUX.BIN"
 _ISOLINUX_FILES = {
-    _ISOLINUX: "usr/lib/ISOLINUX/isolinux.bin",
+    _ISOLINUX_BIN: "usr/lib/ISOLINUX/isolinux.bin",
     "/ISOLINUX/LDLINUX.C32": "usr/lib/syslinux/modules/bios/ldlinux.c32",
 }
 _MBR_CODE = "usr/lib/ISOLINUX/isohdpfx.bin"
@@ -56,19 +57,20 @@ class Boot(enum.Enum):
     @property
     def tools(self) -> tuple[str, ...]:
         """Names of the library's tools whose images are the stage's inputs ``bootloader``."""
-        return ("isolinux",) * (self is not Boot.EFI) + ("systemd-boot",) * (self is not Boot.BIOS)
+        return (_ISOLINUX,) * (self is not Boot.EFI) + (_SYSTEMD_BOOT,) * (self is not Boot.BIOS)
 
 
 @dataclass(frozen=True)
 class IsoHead(Stage):
     """Lays out what comes before the large files, which are not yet there: a changed initrd needs no other.
 
-    ``boot`` and the inputs are those of the stage ``iso``; ``volume`` is its label, and ``paths`` are
-    those of the large files, in ISO 9660.
+    ``boot`` is that of the stage ``iso``; ``volume`` is its label, and ``paths`` are those of the large
+    files, in ISO 9660.  The input ``isolinux`` is that tool's image, for EFI alone none.  The head is padded
+    to a block; it begins with the master boot record's code, which is not yet told where anything lies.
     """
 
     name: ClassVar[str] = "iso-head"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     boot: Boot
     volume: str
     cmdline: str
@@ -83,11 +85,14 @@ class IsoHead(Stage):
         return f"{self.volume} ({self.boot.value})"
 
     def run(self, inputs: Inputs, work: Engine) -> Result:
-        """Master it, padded to a block."""
-        loader = self._loader(_tools(inputs, work), work.store)
+        """Master it."""
+        tools = _tree(inputs[_ISOLINUX], work)
+        loader = self._loader(tools, work.store)
         image = () if self.boot is Boot.BIOS else (EFI_IMAGE,)
-        boot = _ISOLINUX if loader else None
+        boot = _ISOLINUX_BIN if loader else None
         head = master(self.volume, loader, boot, (*image, *self.paths), FIXED_TIME)
+        code = _content(tools, _MBR_CODE, work.store) if loader else _NO_BIOS
+        head[: mbr.CODE] = code[: mbr.CODE].ljust(mbr.CODE, b"\0")
         return Result(work.store.put(bytes(head + bytes(-len(head) % BLOCK))))
 
     def _loader(self, tools: Mapping[str, Entry], store: Store) -> dict[str, bytes]:
@@ -108,7 +113,7 @@ class Iso(Stage):
     """
 
     name: ClassVar[str] = "iso"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     boot: Boot
     title: str
     cmdline: str
@@ -126,34 +131,25 @@ class Iso(Stage):
         """Lay it out; raise SpecError where the architecture or the command line cannot be booted so."""
         if self.boot is not Boot.EFI and self.arch != "amd64":
             raise SpecError(f"{self.arch} machines have no BIOS", hint="ask for the format iso-efi")
-        tools, serial = _tools(inputs, work), self._serial(inputs)
+        images = dict(zip(self.boot.tools, inputs["bootloader"], strict=True))
         with assembling(work.store) as assembly:
             body = [assembly.whole(item) for role in ("kernel", "initrd") for item in inputs[role]]
-            files = self._files(tools, *body)
+            files = self._files(_tree(_only(images, _SYSTEMD_BOOT), work), *body)
             paths = tuple(iso_path(file.path) for file in files)
             cmdline = "" if self.boot is Boot.EFI else check_cmdline(self.cmdline)
             stage = IsoHead(self.boot, volume_label(self.title), cmdline, paths)
-            head = work.run(stage, {"bootloader": inputs["bootloader"]}).output
-            self._write(assembly, work.store.read(head.digest), files, tools, serial, work.store)
+            head = work.run(stage, {_ISOLINUX: _only(images, _ISOLINUX)}).output
+            self._write(assembly, work.store.read(head.digest), files, self._serial(inputs))
             return assembly.commit(ISO)
 
-    def _write(
-        self,
-        out: Assembly,
-        mastered: bytes,
-        files: Sequence[File],
-        tools: Mapping[str, Entry],
-        serial: int,
-        store: Store,
-    ) -> None:
+    def _write(self, out: Assembly, mastered: bytes, files: Sequence[File], serial: int) -> None:
         head = bytearray(mastered)
         body = self._body(files, serial, len(head))
         extents = {iso_path(path): extent for path, extent in body.extents.items()}
         if self.boot is not Boot.BIOS:
             extents[EFI_IMAGE] = Extent(0, body.size)
         direct(head, extents, body.size)
-        code = _NO_BIOS if self.boot is Boot.EFI else _content(tools, _MBR_CODE, store)
-        head[: mbr.SECTOR] = self._mbr(head, body.size, code, serial).to_bytes()
+        head[: mbr.SECTOR] = self._mbr(head, body.size, serial).to_bytes()
         out.write(bytes(head))
         body.write(out, out.copy)
 
@@ -167,8 +163,9 @@ class Iso(Stage):
     def _body(self, files: Sequence[File], serial: int, begin: int) -> Body:
         if self.boot is Boot.BIOS:
             return Plain(files)
-        hidden = begin // mbr.SECTOR
-        return Layout(Volume(self.title, serial, FIXED_TIME, hidden=hidden, alignment=BLOCK), files)
+        cluster, hidden = cluster_for(files), begin // mbr.SECTOR
+        volume = Volume(self.title, serial, FIXED_TIME, cluster, hidden=hidden, alignment=BLOCK)
+        return Layout(volume, files)
 
     def _serial(self, inputs: Inputs) -> int:
         """Give 32 bits that differ between ISOs and not between builds."""
@@ -176,11 +173,11 @@ class Iso(Stage):
         recipe = canonical_json([self.name, _SERIALS, as_json(self), digests])
         return int.from_bytes(hashlib.sha256(recipe).digest()[:4], "big")
 
-    def _mbr(self, head: bytearray, size: int, code: bytes, serial: int) -> mbr.Mbr:
+    def _mbr(self, head: bytearray, size: int, serial: int) -> mbr.Mbr:
         """Give the MBR: its one partition is the EFI system partition, or for BIOS alone the whole ISO."""
-        begin, size = len(head) // mbr.SECTOR, size // mbr.SECTOR
+        begin, size, code = len(head) // mbr.SECTOR, size // mbr.SECTOR, bytes(head[: mbr.CODE])
         if self.boot is not Boot.EFI:
-            code = mbr.isohybrid_code(code, iso9660.find(head, _ISOLINUX).block)
+            code = mbr.isohybrid_code(code, iso9660.find(head, _ISOLINUX_BIN).block)
         if self.boot is Boot.BIOS:
             return mbr.Mbr(code, serial, (mbr.Partition(mbr.HIDDEN_IFS, 0, begin + size, active=True),))
         return mbr.Mbr(code, serial, (mbr.Partition(mbr.EFI_SYSTEM, begin, size, active=True),))
@@ -222,9 +219,13 @@ def volume_label(title: str) -> str:
     return re.sub("[^A-Z0-9_]", "_", title.upper())[:32] or "LINUXKIT"
 
 
-def _tools(inputs: Inputs, work: Engine) -> dict[str, Entry]:
-    trees = (image_tree(image, work) for image in inputs["bootloader"])
-    return {path: entry for tree in trees for path, entry in tree.items()}
+def _only(images: Mapping[str, Descriptor], name: str) -> tuple[Descriptor, ...]:
+    return (images[name],) if name in images else ()
+
+
+def _tree(images: Sequence[Descriptor], work: Engine) -> dict[str, Entry]:
+    """Give the file tree of the one image in ``images``, or where there is none, none."""
+    return {path: entry for image in images for path, entry in image_tree(image, work).items()}
 
 
 def _content(tools: Mapping[str, Entry], path: str, store: Store) -> bytes:

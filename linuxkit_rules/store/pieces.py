@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import itertools
 import json
 import os
 import struct
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import copy_context
 from pathlib import Path
 from typing import IO
@@ -22,10 +21,13 @@ from typing import IO
 from linuxkit_rules.digest import Descriptor, Digest, canonical_json
 from linuxkit_rules.errors import FormatError
 from linuxkit_rules.formats.account import note
+from linuxkit_rules.formats.buffers import page_buffer
 from linuxkit_rules.formats.entry import Slice
 from linuxkit_rules.formats.streams import SupportsWrite
 from linuxkit_rules.store.blobs import OCTET_STREAM, BlobWriter, Store
 from linuxkit_rules.store.memory import Result
+from linuxkit_rules.store.room import set_aside
+from linuxkit_rules.values import dataclass
 
 SUFFIX = "+pieces"
 """What the media type of a list of pieces ends with."""
@@ -34,6 +36,12 @@ BLOCK = 4096
 """Size of the blocks that file systems share; a piece that begins at one in both files is best laid so."""
 
 _COPIERS = 2
+_SPACE = 1 << 20
+"""Bytes that a copier has in memory."""
+
+_LARGE = 16 << 20
+"""Bytes: for less, room need not be set aside."""
+
 _PAUSE = 0.02
 """Seconds: what is written in less is not worth a thought."""
 
@@ -139,20 +147,22 @@ def write_out(store: Store, blob: Descriptor, out: IO[bytes], *, flush: bool = F
     """
     from concurrent.futures import ThreadPoolExecutor  # takes 10 ms
 
-    pieces = contents(store, blob)
     out.flush()
-    ends = list(itertools.accumulate((piece.size for piece in pieces), initial=out.tell()))
-    places: dict[Digest, list[tuple[Slice, int]]] = {}
-    for piece, begin in sorted(zip(pieces, ends, strict=False), key=lambda item: -item[0].size):
-        places.setdefault(piece.digest, []).append((piece, begin))
-    meanwhile = _flushing(out.fileno()) if flush else contextlib.nullcontext()
+    file, begin = out.fileno(), out.tell()
+    parts = _placed(store, contents(store, blob), file, begin)
+    size = sum(part.piece.size for part in parts)
+    if size >= _LARGE and not any(part.shared for part in parts):
+        set_aside(file, begin, size)
+    blobs: dict[Digest, list[_Part]] = {}
+    for part in sorted(parts, key=lambda part: -part.piece.size):
+        blobs.setdefault(part.piece.digest, []).append(part)
+    jobs = iter(blobs.values())
+    meanwhile = _flushing(file) if flush else contextlib.nullcontext()
     with meanwhile, ThreadPoolExecutor(_COPIERS) as copiers:
-        done = [
-            copiers.submit(copy_context().run, _copy, store, items, out.fileno()) for items in places.values()
-        ]
+        done = [copiers.submit(copy_context().run, _copy, store, jobs, file) for _ in range(_COPIERS)]
         for item in done:
             item.result()
-    out.seek(ends[-1])
+    out.seek(begin + size)
 
 
 def is_written(store: Store, blob: Descriptor, path: Path) -> bool:
@@ -215,25 +225,51 @@ class _Place:
         return size
 
 
-def _copy(store: Store, pieces: Iterable[tuple[Slice, int]], out: int) -> None:
-    """Have pieces of one blob in ``out``, each from where it begins there; the blob is verified once."""
-    for piece, begin in pieces:
-        note(written=piece.size)
-        done = _shared(store, piece, begin, out)
-        if done < piece.size:
-            store.copy(Slice(piece.digest, piece.offset + done, piece.size - done), _Place(out, begin + done))
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A piece of a file that is written: from ``begin`` on, where ``shared`` bytes of it are already."""
+
+    piece: Slice
+    begin: int
+    shared: int
 
 
-def _shared(store: Store, piece: Slice, begin: int, out: int) -> int:
-    """Have ``out`` share the piece's whole blocks with its blob, verified; give their bytes, or 0.
+def _placed(store: Store, pieces: Iterable[Slice], out: int, begin: int) -> list[_Part]:
+    """Place ``pieces`` end to end from ``begin`` on, and have ``out`` share what it can."""
+    parts, can_share = [], True
+    for piece in pieces:
+        shared = 0
+        if can_share:
+            try:
+                shared = _share(store, piece, begin, out)
+            except OSError:  # the others will fare no better, and copying tells what is wrong
+                can_share = False
+        parts.append(_Part(piece, begin, shared))
+        begin += piece.size
+    return parts
 
-    ioctl_ficlonerange(2); btrfs, XFS and others have it.
+
+def _share(store: Store, piece: Slice, begin: int, out: int) -> int:
+    """Have ``out`` share the piece's whole blocks with its blob; give their bytes, 0 where they lie elsewise.
+
+    ioctl_ficlonerange(2); btrfs, XFS and others have it.  Raises OSError where that cannot be done.
     """
     size = piece.size // BLOCK * BLOCK
     if not size or piece.offset % BLOCK or begin % BLOCK:
         return 0
-    with contextlib.suppress(OSError), store.path(piece.digest).open("rb") as file:
+    with store.path(piece.digest).open("rb") as file:
         fcntl.ioctl(out, _FICLONERANGE, _RANGE.pack(file.fileno(), piece.offset, size, begin))
-        store.open(piece.digest).close()
-        return size
-    return 0
+    return size
+
+
+def _copy(store: Store, blobs: Iterator[Sequence[_Part]], out: int) -> None:
+    """Have parts in ``out``, all those of one blob at a time, which is verified once."""
+    space = page_buffer(_SPACE)
+    for parts in blobs:
+        for piece, begin, shared in ((part.piece, part.begin, part.shared) for part in parts):
+            note(written=piece.size)
+            if shared:
+                store.open(piece.digest).close()
+            if shared < piece.size:
+                rest = Slice(piece.digest, piece.offset + shared, piece.size - shared)
+                store.copy(rest, _Place(out, begin + shared), space)

@@ -79,9 +79,10 @@ class Scenarios:
         other.write(plan)
         yield CHECKOUT, other.build()
         yield ISO, other.build("formats=iso")
-        other.write(changed(plan, self._sizes.services[-1], argument="three"))
-        yield ISO_AGAIN, other.build("formats=iso")
-        yield from self._baselines.copy(other.folder / "out" / "big.iso").items()
+        for argument in ("three", "four", "five"):
+            other.write(changed(plan, self._sizes.services[-1], argument=argument))
+            yield ISO_AGAIN, other.build("formats=iso")
+            yield from self._baselines.copy(other.folder / "out" / "big.iso").items()
         yield from self._layered(plan)
         yield from self._remote(plan)
         yield from self._colds(plan)
