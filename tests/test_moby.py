@@ -52,7 +52,11 @@ def test_build_is_the_same_engine(project: Project) -> None:
 def test_second_build_has_nothing_to_do(project: Project) -> None:
     line = ("build", "--format", "kernel+initrd", "--image-layout", "layout", "tiny.yml")
     moby(project, *line)
+    (notes,) = (project.root / "store").rglob("sconsign.dblite")
     assert "is up to date" in moby(project, *line)
+    before = notes.stat()
+    assert "is up to date" in moby(project, *line)
+    assert (notes.stat().st_ino, notes.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_name_and_several_files(project: Project) -> None:

@@ -374,3 +374,34 @@ def test_what_a_sconstruct_has_open_is_written_at_the_end(project: Project) -> N
     (project.root / "SConstruct").write_text(own + text)
     project.scons()
     assert (project.root / "user.log").read_text() == "kept"
+
+
+def test_what_scons_notes_of_descriptors_is_written_where_that_is_new(project: Project) -> None:
+    with (project.root / "SConstruct").open("a") as file:
+        file.write("import atexit, SCons.SConsign as notes\n")
+        file.write("dirty = lambda: [str(item.dir) for item in notes.sig_files if item.dirty]\n")
+        file.write("atexit.register(lambda: print('written:', *dirty()))\n")
+
+    def written() -> list[str]:
+        """Folders of descriptors alone."""
+        (line,) = (line for line in project.scons().splitlines() if line.startswith("written:"))
+        return [folder for folder in line.split() if ".linuxkit/tiny/" in folder]
+
+    assert "out/.linuxkit/tiny/services" in written()
+    assert written() == []
+    project.edit('"/app", "one"', '"/app", "three"')
+    assert "out/.linuxkit/tiny/services" in written()
+    assert written() == []
+
+
+@pytest.mark.parametrize("decider", ["timestamp-match", "MD5-timestamp"])
+def test_a_user_s_decider_is_for_local_files_alone(project: Project, decider: str) -> None:
+    """Times count in whole seconds, and a descriptor can be written twice in one."""
+    project.edit("env.LinuxKitImage", f"env.Decider('{decider}')\nenv.LinuxKitImage", "SConstruct")
+    project.scons()
+    for number in range(3):
+        (project.root / "local.txt").write_text(f"{number}\n")
+        os.utime(project.root / "local.txt", (number, number))
+        project.scons()
+        assert project.ran() == ["files", "join"]
+        assert "is up to date" in project.scons(".")

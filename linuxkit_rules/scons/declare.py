@@ -10,21 +10,32 @@ it was delivered is that of its descriptor.  All else is built again, mostly fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SCons.Builder import Builder
 from SCons.CacheDir import CacheDir
 from SCons.Environment import OverrideEnvironment
+from SCons.Node import executed
 from SCons.Node.FS import File
 from SCons.Util import hash_signature
 
+from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import FormatError, UsageError
-from linuxkit_rules.scons.actions import Deliver, Discard, Job, Node, Origin, Part, RunStage, decode
+from linuxkit_rules.scons.actions import (
+    Deliver,
+    Discard,
+    Job,
+    Node,
+    Origin,
+    Part,
+    RunStage,
+    blobs_named,
+    decode,
+)
 from linuxkit_rules.scons.delivered import Delivered, read_note, stored
 from linuxkit_rules.scons.settings import Site, may_write
-from linuxkit_rules.store.memory import Result
 
 if TYPE_CHECKING:
     from linuxkit_rules.plan.graph import Step
@@ -40,6 +51,8 @@ _run_stage = Builder(action=RunStage())
 _deliver = Builder(action=Deliver())
 _discard = Builder(action=Discard())
 _no_cache = CacheDir(None)
+_BY_CONTENT = 6
+"""Number of SCons's comparison of ``Value`` nodes; users' deciders may go by times, in whole seconds."""
 
 
 class Uncached(OverrideEnvironment):  # type: ignore[misc]
@@ -62,6 +75,23 @@ class Described(File):  # type: ignore[misc]
         """Look for no scanners of the sources, as SCons does for each: all that is needed is declared."""
         if self.implicit is None:
             self.add_to_implicit([])
+
+    def changed(self, node: Node = None, allowcache: bool = False) -> bool:
+        """Tell whether it is to be built; once is enough, where SCons compares everything twice."""
+        return bool(super().changed(node, allowcache=True))
+
+    def visited(self) -> None:
+        """Store what SCons is to know of it only where that is new: where it has been built."""
+        if self.get_state() == executed:
+            super().visited()
+        else:
+            known = self.get_ninfo()
+            known.timestamp, known.size = self.get_timestamp(), self.get_size()
+
+    def release_target_info(self) -> None:
+        """Release nothing of a target that was up to date: that is little, and SCons signs it for that."""
+        if self.get_state() == executed:
+            super().release_target_info()
 
 
 class Draft:
@@ -98,7 +128,7 @@ class Declarations:
         self._site = site
         self._there: set[tuple[str, int]] = set()
         self._nodes: dict[tuple[str, tuple[Node, ...]], Node] = {}
-        self._results: dict[Node, list[Result] | None] = {}
+        self._trusted: dict[Node, bytes] = {}
         self._taken: set[str] = set()
         self._owners: dict[Node, str] = {}
 
@@ -125,8 +155,8 @@ class Declarations:
         node.set_precious()
         node.set_nocache()
         draft.env.Clean(node, note)
-        results = self._results[made]
-        blob = node.attributes.linuxkit_blob = results[part].output if results else None
+        data = self._trusted.get(made)
+        blob = node.attributes.linuxkit_blob = decode(data)[part].output if data else None
         known = read_note(note)
         if blob is None or (known and known.digest != str(blob.digest)):
             node.set_always_build()
@@ -184,9 +214,11 @@ class Declarations:
         (node,) = _run_stage(draft.env, target=target, source=sources)
         node.attributes.linuxkit_job = job
         node.__class__ = Described
+        node.changed_since_last_build = _BY_CONTENT
         node.set_nocache()
-        self._results[node] = self._trusted(node)
-        if self._results[node] is None:
+        if data := self._read(node):
+            self._trusted[node] = data
+        else:
             node.set_always_build()
         return node
 
@@ -199,31 +231,31 @@ class Declarations:
         self._taken.add(f"{folder}/{candidate}")
         return candidate
 
-    def _trusted(self, node: Node) -> list[Result] | None:
-        """Give what a descriptor target says of each of its parts.
+    def _read(self, node: Node) -> bytes:
+        """Give what a descriptor target says, sound and of all of its parts, whose blobs are there.
 
-        None where one of them is missing, so that it has to be built whatever SCons thinks.
+        Nothing where it is not so, and the target has to be built whatever SCons thinks.
         """
         try:
-            data = Path(node.get_abspath()).read_bytes()
-            results = decode(data)
+            with open(node.get_abspath(), "rb") as file:  # noqa: PTH123 - a Path takes as long again
+                data = file.read()
+            named = blobs_named(data)
         except (OSError, FormatError):
-            return None
+            return b""
         known, found = getattr(stored(node).ninfo, "csig", None), hash_signature(data)
         if known not in (None, found):
-            return None
+            return b""
         node.get_ninfo().csig = found  # else SCons reads the file again
-        complete = len(results) == len(node.attributes.linuxkit_job.parts)
-        return results if complete and all(map(self._is_there, results)) else None
+        complete = len(named) == len(node.attributes.linuxkit_job.parts)
+        return data if complete and all(map(self._are_there, named)) else b""
 
-    def _is_there(self, result: Result) -> bool:
-        """Whether all that a step gave is there, or promised; a blob that many share is looked for once."""
-        for blob in result.blobs:
-            name = blob.digest.hex, blob.size  # a descriptor's own hash takes twice as long
-            if name not in self._there:
-                if not self._site.store.can_have(blob):
+    def _are_there(self, blobs: Iterable[tuple[str, int]]) -> bool:
+        """Whether ``blobs`` (digest and size) are there, or promised; what many share is looked for once."""
+        for digest, size in blobs:
+            if (digest, size) not in self._there:
+                if not self._site.store.can_have(Descriptor("", Digest.parse(digest), size)):
                     return False
-                self._there.add(name)
+                self._there.add((digest, size))
         return True
 
 

@@ -29,8 +29,8 @@ class Notes(dict[str, bytes]):
             self.update({str(name): bytes(value) for name, value in found.items()})
 
     def __setitem__(self, name: str, value: bytes) -> None:
+        self._changed = self._changed or self.get(name) != value
         super().__setitem__(name, value)
-        self._changed = True
 
     def sync(self) -> None:
         """Write the file in one step; say so where that cannot be done, unless it may only be read."""
