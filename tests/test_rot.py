@@ -1,5 +1,6 @@
 """Bits that rot in a store, and notes that are not what SCons believes: never wrong bytes."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -127,6 +128,22 @@ def test_a_descriptor_that_lacks_a_part_is_written_again(project: Project, name:
     project.scons()
     assert target.read_bytes().splitlines(keepends=True) == lines
     assert files(project) == before
+    assert "is up to date" in project.scons(".")
+
+
+def test_what_is_no_descriptor_is_written_again(project: Project) -> None:
+    """Whatever it is, and though SCons knows nothing of the file."""
+    project.scons()
+    target = project.root / "out" / ".linuxkit" / "tiny" / "files" / "segment.json"
+    good = target.read_bytes()
+    row = json.loads(good)
+    odd = {"digest": 1}, {"digest": "x"}, {"size": [1]}, {"size": str(row["size"])}, {"refers": 1}
+    rows = (json.dumps({**row, **change}).encode() for change in (*odd, {"refers": [[]]}))
+    for data in (b"", b"[]", b"1", b"\xff", b"{", *rows):
+        target.write_bytes(data)
+        (project.root / ".sconsign.dblite").unlink()
+        project.scons()
+        assert target.read_bytes() == good
     assert "is up to date" in project.scons(".")
 
 

@@ -301,10 +301,14 @@ def blobs_named(data: bytes) -> list[list[tuple[str, int]]]:
     Raises FormatError where it is none.
     """
     with _no_damage():
-        return [
-            [(item["digest"], item["size"]) for item in (value, *value.get("refers", ()))]
-            for value in _values(data)
-        ]
+        return [list(map(_name, (value, *value.get("refers", ())))) for value in _values(data)]
+
+
+def _name(value: Any) -> tuple[str, int]:
+    digest, size = value["digest"], value["size"]
+    if type(digest) is not str or type(size) is not int:
+        raise TypeError("no descriptor")
+    return digest, size
 
 
 def _values(data: bytes) -> Any:

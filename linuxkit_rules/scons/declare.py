@@ -239,15 +239,18 @@ class Declarations:
         try:
             with open(node.get_abspath(), "rb") as file:  # noqa: PTH123 - a Path takes as long again
                 data = file.read()
-            named = blobs_named(data)
-        except (OSError, FormatError):
+        except OSError:
             return b""
         known, found = getattr(stored(node).ninfo, "csig", None), hash_signature(data)
         if known not in (None, found):
             return b""
         node.get_ninfo().csig = found  # else SCons reads the file again
-        complete = len(named) == len(node.attributes.linuxkit_job.parts)
-        return data if complete and all(map(self._are_there, named)) else b""
+        try:
+            named = blobs_named(data)
+            complete = len(named) == len(node.attributes.linuxkit_job.parts)
+            return data if complete and all(map(self._are_there, named)) else b""
+        except FormatError:
+            return b""
 
     def _are_there(self, blobs: Iterable[tuple[str, int]]) -> bool:
         """Whether ``blobs`` (digest and size) are there, or promised; what many share is looked for once."""
