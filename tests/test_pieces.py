@@ -209,13 +209,42 @@ def test_where_blocks_are_shared_no_room_is_set_aside(
 
 
 def test_what_cannot_be_set_aside_is_written_all_the_same(tmp_path: Path) -> None:
-    """On ``/dev/full`` that is no file; where there is no room, no more than that is taken."""
+    """On ``/dev/full``, which is no file, and beyond what any file can have."""
     with Path("/dev/full").open("wb", buffering=0) as out:
         set_aside(out.fileno(), 0, BLOCK)
     with (tmp_path / "out").open("wb", buffering=0) as out:
-        set_aside(out.fileno(), 0, 1 << 60)
+        set_aside(out.fileno(), 1 << 62, 1 << 62)
         out.write(b"x")
     assert (tmp_path / "out").read_bytes() == b"x"
+
+
+def test_a_blob_that_cannot_be_shared_keeps_no_other_from_it(
+    store: Store, tmp_path: Path, sharing: Sharing
+) -> None:
+    """As one that is only promised by a remote cache."""
+    away, blob = store.put(bytes(BLOCK)), store.put(BIG)
+    made = listed(store, Slice(away.digest, 0, BLOCK), Slice(blob.digest, 0, BLOCK))
+    store.path(away.digest).unlink()
+    with (tmp_path / "out").open("wb") as out, pytest.raises(StoreError, match="is not in the store"):
+        write_out(store, made, out)
+    assert sharing.asked == [(0, BLOCK, BLOCK)]
+
+
+def test_a_file_system_that_cannot_share_is_asked_once(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def refuse(target: int, request: int, argument: bytes) -> int:
+        asked.append(request)
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    made = large(store)
+    with (tmp_path / "out").open("wb") as out:
+        write_out(store, made, out)
+    assert len(asked) == 1
+    assert (tmp_path / "out").read_bytes() == whole(store, made)
 
 
 def test_shared_blocks_are_verified(tmp_path: Path, sharing: Sharing) -> None:

@@ -137,11 +137,15 @@ def test_what_is_no_descriptor_is_written_again(project: Project) -> None:
     target = project.root / "out" / ".linuxkit" / "tiny" / "files" / "segment.json"
     good = target.read_bytes()
     row = json.loads(good)
-    odd = {"digest": 1}, {"digest": "x"}, {"size": [1]}, {"size": str(row["size"])}, {"refers": 1}
-    rows = (json.dumps({**row, **change}).encode() for change in (*odd, {"refers": [[]]}))
-    for data in (b"", b"[]", b"1", b"\xff", b"{", *rows):
+    digests = ({"digest": digest} for digest in (1, [1], "x", "sha256:zz", None))
+    sizes = ({"size": size} for size in ([1], str(row["size"]), float(row["size"]), -1, True))
+    others = {"refers": 1}, {"refers": [[]]}, {"mediaType": None}
+    rows = (json.dumps({**row, **change}).encode() for change in (*digests, *sizes, *others))
+    for number, data in enumerate((b"", b"[]", b"1", b"\xff", b"{", b"[" * 100_000, *rows)):
         target.write_bytes(data)
-        (project.root / ".sconsign.dblite").unlink()
+        (project.root / ".sconsign.dblite").unlink(missing_ok=True)
+        if number % 5 == 0:
+            project.scons("-c")
         project.scons()
         assert target.read_bytes() == good
     assert "is up to date" in project.scons(".")

@@ -296,7 +296,7 @@ def decode(data: bytes) -> list[Result]:
 
 
 def blobs_named(data: bytes) -> list[list[tuple[str, int]]]:
-    """Read of a descriptor target only which blobs each part names: digest and size, as they stand there.
+    """Read of a descriptor target only which blobs each part names: digest, in any form, and size.
 
     Raises FormatError where it is none.
     """
@@ -306,7 +306,7 @@ def blobs_named(data: bytes) -> list[list[tuple[str, int]]]:
 
 def _name(value: Any) -> tuple[str, int]:
     digest, size = value["digest"], value["size"]
-    if type(digest) is not str or type(size) is not int:
+    if not (type(digest) is type(value["mediaType"]) is str and type(size) is int and size >= 0):
         raise TypeError("no descriptor")
     return digest, size
 
@@ -319,5 +319,5 @@ def _values(data: bytes) -> Any:
 def _no_damage() -> Iterator[None]:
     try:
         yield
-    except (ValueError, AttributeError, TypeError, KeyError) as error:
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
         raise FormatError("a descriptor target is damaged", hint="remove the .linuxkit folder") from error

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from SCons.Builder import Builder
 from SCons.CacheDir import CacheDir
 from SCons.Environment import OverrideEnvironment
-from SCons.Node import executed
+from SCons.Node import _decider_map, changed_since_last_build_python, executed
 from SCons.Node.FS import File
 from SCons.Util import hash_signature
 
@@ -51,7 +51,7 @@ _run_stage = Builder(action=RunStage())
 _deliver = Builder(action=Deliver())
 _discard = Builder(action=Discard())
 _no_cache = CacheDir(None)
-_BY_CONTENT = 6
+_BY_CONTENT = next(key for key, found in _decider_map.items() if found is changed_since_last_build_python)
 """Number of SCons's comparison of ``Value`` nodes; users' deciders may go by times, in whole seconds."""
 
 
@@ -78,7 +78,7 @@ class Described(File):  # type: ignore[misc]
 
     def changed(self, node: Node = None, allowcache: bool = False) -> bool:
         """Tell whether it is to be built; once is enough, where SCons compares everything twice."""
-        return bool(super().changed(node, allowcache=True))
+        return bool(super().changed(node, allowcache=allowcache or node is None))
 
     def visited(self) -> None:
         """Store what SCons is to know of it only where that is new: where it has been built."""

@@ -20,7 +20,7 @@ _LOADERS = {
     "amd64": ("usr/lib/systemd/boot/efi/systemd-bootx64.efi", "EFI/BOOT/BOOTX64.EFI"),
     "arm64": ("usr/lib/systemd/boot/efi/systemd-bootaa64.efi", "EFI/BOOT/BOOTAA64.EFI"),
 }
-_LARGE = 300 << 20  # bytes; FAT32 has 65,525 clusters or more
+_LARGE = 300 << 20  # bytes: more than 65,525 clusters of 4,096, from which on a volume is FAT32
 _LOADER_CONF = b"default linuxkit.conf\ntimeout 0\nauto-entries no\nauto-firmware no\n"
 
 

@@ -8,6 +8,7 @@ would write every byte once more, and keep it twice.  A *list of pieces* is a sm
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -48,6 +49,9 @@ _PAUSE = 0.02
 _FICLONERANGE = 0x4020940D  # the number on all machines but MIPS, PowerPC and SPARC
 _RANGE = struct.Struct("=qQQQ")
 """struct file_clone_range: src_fd src_offset src_length dest_offset."""
+
+_NEVER = (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EXDEV)
+"""What says that blocks cannot be shared at all between the store and this file."""
 
 
 class Assembly:
@@ -242,8 +246,8 @@ def _placed(store: Store, pieces: Iterable[Slice], out: int, begin: int) -> list
         if can_share:
             try:
                 shared = _share(store, piece, begin, out)
-            except OSError:  # the others will fare no better, and copying tells what is wrong
-                can_share = False
+            except OSError as error:
+                can_share = error.errno not in _NEVER
         parts.append(_Part(piece, begin, shared))
         begin += piece.size
     return parts
@@ -252,7 +256,8 @@ def _placed(store: Store, pieces: Iterable[Slice], out: int, begin: int) -> list
 def _share(store: Store, piece: Slice, begin: int, out: int) -> int:
     """Have ``out`` share the piece's whole blocks with its blob; give their bytes, 0 where they lie elsewise.
 
-    ioctl_ficlonerange(2); btrfs, XFS and others have it.  Raises OSError where that cannot be done.
+    ioctl_ficlonerange(2); btrfs, XFS and others have it.  Raises OSError where that cannot be done, be it for
+    this piece alone; copying tells what is wrong with that.
     """
     size = piece.size // BLOCK * BLOCK
     if not size or piece.offset % BLOCK or begin % BLOCK:

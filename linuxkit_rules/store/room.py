@@ -15,10 +15,10 @@ def set_aside(file: int, begin: int, size: int) -> None:
     nothing waits for the disk where the file takes another's place by a rename, which took as long as the
     writing or twice that.  It is no more than a hint: where there is no room, writing tells.
     """
-    import ctypes  # takes 7 ms
-
     if sys.maxsize < 2**32:  # off_t may have 32 bits there
         return
+    import ctypes  # takes 7 ms
+
     # not posix_fallocate: where the file system cannot, the C library writes to each block of the file
     fallocate = getattr(ctypes.CDLL(None), "fallocate", None)
     if fallocate:
