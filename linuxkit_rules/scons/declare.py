@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from SCons.Builder import Builder
 from SCons.CacheDir import CacheDir
 from SCons.Environment import OverrideEnvironment
+from SCons.Executor import Executor
 from SCons.Node import _decider_map, changed_since_last_build_python, executed
 from SCons.Node.FS import File
 from SCons.Util import hash_signature
@@ -64,6 +65,16 @@ class Uncached(OverrideEnvironment):  # type: ignore[misc]
     def get_CacheDir(self) -> CacheDir:  # noqa: N802 - SCons's name
         """Give a cache that is off."""
         return _no_cache
+
+
+def _make_target(node: Node, env: Any, sources: Sequence[Node]) -> None:
+    """Do what calling ``_run_stage`` does, which looks for much that is not there: prefixes and overrides."""
+    node.cwd = env.fs.getcwd()
+    node.builder_set(_run_stage)
+    node.env_set(env)
+    node.add_source(sources)
+    node.set_executor(Executor(_run_stage.action, env, [], [node], sources))
+    node.set_explicit(_run_stage.is_explicit)
 
 
 class Described(File):  # type: ignore[misc]
@@ -210,8 +221,11 @@ class Declarations:
         return Part(task, tuple(origin(given) for _, given in task.inputs), lambda: draft.step(number))
 
     def _declare(self, draft: Draft, name: str, job: Job, sources: Sequence[Node]) -> Node:
-        target = draft.folder.File(self._free(str(draft.folder), name) + ".json")
-        (node,) = _run_stage(draft.env, target=target, source=sources)
+        node = draft.folder.File(self._free(str(draft.folder), name) + ".json")
+        if node.has_builder():
+            (node,) = _run_stage(draft.env, target=node, source=sources)
+        else:
+            _make_target(node, draft.env, sources)
         node.attributes.linuxkit_job = job
         node.__class__ = Described
         node.changed_since_last_build = _BY_CONTENT
