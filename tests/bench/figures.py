@@ -101,12 +101,8 @@ class Figures:
     def _null(self) -> Iterator[Figure]:
         empty = self.cpu(scenarios.EMPTY)
         yield Figure("null: CPU / empty run", self.cpu(scenarios.NULL) / empty, most=1.5)
-        count = len(self._sizes.services)
-        if count in self._sizes.scaling:
-            small = self.cpu(scaled(scenarios.NULL, "own", count))
-            yield Figure(
-                "null: CPU / that of as many small services", self.cpu(scenarios.NULL) / small, most=1.1
-            )
+        ratio = self.cpu(scenarios.NULL) / self.cpu(scenarios.NULL_SMALL)
+        yield Figure("null: CPU / that of as many small services", ratio, most=1.1)
 
     def _per_service(self) -> Iterator[Figure]:
         for name, most in ((scenarios.NULL, 1.0), (scenarios.COMMAND, None)):

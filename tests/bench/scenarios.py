@@ -18,6 +18,7 @@ COLD_FAST = "cold, zstd:1"
 COLD_LAYERED = "cold, layered"
 COLD_SMALL = "cold, a tenth of the size"
 NULL = "null"
+NULL_SMALL = "null, as many small services"
 COMMAND = "one command changed"
 FLIP = "changed back"
 FILE = "one file changed"
@@ -71,7 +72,10 @@ class Scenarios:
         project, plan = self._world.project("big"), self._world.big()
         project.write(plan)
         yield COLD, project.build()
-        yield from self._again(project)
+        small = self._world.project("small")
+        small.write(self._world.scaled(len(self._sizes.services)))
+        small.build()
+        yield from self._again(project, small)
         for name, edited, motd in self._edits(plan):
             project.write(edited, motd=motd)
             yield name, project.build()
@@ -87,10 +91,11 @@ class Scenarios:
         yield from self._remote(plan)
         yield from self._colds(plan)
 
-    def _again(self, project: Project) -> Iterator[Row]:
+    def _again(self, project: Project, small: Project) -> Iterator[Row]:
         for _ in range(self._sizes.repeats):
             yield EMPTY, self._world.empty()
             yield NULL, project.build()
+            yield NULL_SMALL, small.build()
 
     def _edits(self, plan: Plan) -> Iterator[tuple[str, Plan, str]]:
         """Name, YAML and local file of each edit."""
