@@ -123,6 +123,7 @@ class Figures:
         kinds = (
             ("join", "-initrd.img", scenarios.COMMAND, baselines.COPY_OVER),
             ("iso", ".iso", scenarios.ISO, baselines.COPY),
+            ("iso", ".iso", scenarios.ISO_NEW, baselines.COPY),
             ("iso", ".iso", scenarios.ISO_AGAIN, baselines.COPY_OVER),
         )
         for stage, suffix, name, copy in kinds:
