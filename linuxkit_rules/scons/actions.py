@@ -6,11 +6,10 @@ actions sign themselves by the recipe: the stage's name and version, and its par
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -288,36 +287,9 @@ def _to_json(result: Result) -> dict[str, Any]:
 
 def decode(data: bytes) -> list[Result]:
     """Read a descriptor target; raise FormatError where it is none."""
-    with _no_damage():
-        return [
-            Result(Descriptor.from_json(value), tuple(map(Descriptor.from_json, value.get("refers", ()))))
-            for value in _values(data)
-        ]
-
-
-def blobs_named(data: bytes) -> list[list[tuple[str, int]]]:
-    """Read of a descriptor target only which blobs each part names: digest, in any form, and size.
-
-    Raises FormatError where it is none.
-    """
-    with _no_damage():
-        return [list(map(_name, (value, *value.get("refers", ())))) for value in _values(data)]
-
-
-def _name(value: Any) -> tuple[str, int]:
-    digest, size = value["digest"], value["size"]
-    if not (type(digest) is type(value["mediaType"]) is str and type(size) is int and size >= 0):
-        raise TypeError("no descriptor")
-    return digest, size
-
-
-def _values(data: bytes) -> Any:
-    return json.loads(b"[" + b",".join(data.splitlines()) + b"]")
-
-
-@contextlib.contextmanager
-def _no_damage() -> Iterator[None]:
     try:
-        yield
-    except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
+        values = json.loads(b"[" + b",".join(data.splitlines()) + b"]")
+        refers = [tuple(Descriptor.from_json(item) for item in value.get("refers", ())) for value in values]
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise FormatError("a descriptor target is damaged", hint="remove the .linuxkit folder") from error
+    return [Result(Descriptor.from_json(value), items) for value, items in zip(values, refers, strict=True)]

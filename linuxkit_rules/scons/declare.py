@@ -10,7 +10,7 @@ it was delivered is that of its descriptor.  All else is built again, mostly fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,21 +22,11 @@ from SCons.Node import _decider_map, changed_since_last_build_python, executed
 from SCons.Node.FS import File
 from SCons.Util import hash_signature
 
-from linuxkit_rules.digest import Descriptor, Digest
 from linuxkit_rules.errors import FormatError, UsageError
-from linuxkit_rules.scons.actions import (
-    Deliver,
-    Discard,
-    Job,
-    Node,
-    Origin,
-    Part,
-    RunStage,
-    blobs_named,
-    decode,
-)
+from linuxkit_rules.scons.actions import Deliver, Discard, Job, Node, Origin, Part, RunStage, decode
 from linuxkit_rules.scons.delivered import Delivered, read_note, stored
 from linuxkit_rules.scons.settings import Site, may_write
+from linuxkit_rules.store.memory import Result
 
 if TYPE_CHECKING:
     from linuxkit_rules.plan.graph import Step
@@ -139,7 +129,7 @@ class Declarations:
         self._site = site
         self._there: set[tuple[str, int]] = set()
         self._nodes: dict[tuple[str, tuple[Node, ...]], Node] = {}
-        self._trusted: dict[Node, bytes] = {}
+        self._results: dict[Node, list[Result] | None] = {}
         self._taken: set[str] = set()
         self._owners: dict[Node, str] = {}
 
@@ -166,8 +156,8 @@ class Declarations:
         node.set_precious()
         node.set_nocache()
         draft.env.Clean(node, note)
-        data = self._trusted.get(made)
-        blob = node.attributes.linuxkit_blob = decode(data)[part].output if data else None
+        results = self._results[made]
+        blob = node.attributes.linuxkit_blob = results[part].output if results else None
         known = read_note(note)
         if blob is None or (known and known.digest != str(blob.digest)):
             node.set_always_build()
@@ -230,9 +220,8 @@ class Declarations:
         node.__class__ = Described
         node.changed_since_last_build = _BY_CONTENT
         node.set_nocache()
-        if data := self._read(node):
-            self._trusted[node] = data
-        else:
+        self._results[node] = self._trusted(node)
+        if self._results[node] is None:
             node.set_always_build()
         return node
 
@@ -245,34 +234,32 @@ class Declarations:
         self._taken.add(f"{folder}/{candidate}")
         return candidate
 
-    def _read(self, node: Node) -> bytes:
-        """Give what a descriptor target says, sound and of all of its parts, whose blobs are there.
+    def _trusted(self, node: Node) -> list[Result] | None:
+        """Give what a descriptor target says of each of its parts.
 
-        Nothing where it is not so, and the target has to be built whatever SCons thinks.
+        None where one of them is missing, so that it has to be built whatever SCons thinks.
         """
         try:
             with open(node.get_abspath(), "rb") as file:  # noqa: PTH123 - a Path takes as long again
                 data = file.read()
-        except OSError:
-            return b""
+            results = decode(data)
+        except (OSError, FormatError):
+            return None
         known, found = getattr(stored(node).ninfo, "csig", None), hash_signature(data)
         if known not in (None, found):
-            return b""
+            return None
         node.get_ninfo().csig = found  # else SCons reads the file again
-        try:
-            named = blobs_named(data)
-            complete = len(named) == len(node.attributes.linuxkit_job.parts)
-            return data if complete and all(map(self._are_there, named)) else b""
-        except FormatError:
-            return b""
+        complete = len(results) == len(node.attributes.linuxkit_job.parts)
+        return results if complete and all(map(self._is_there, results)) else None
 
-    def _are_there(self, blobs: Iterable[tuple[str, int]]) -> bool:
-        """Whether ``blobs`` (digest and size) are there, or promised; what many share is looked for once."""
-        for digest, size in blobs:
-            if (digest, size) not in self._there:
-                if not self._site.store.can_have(Descriptor("", Digest.parse(digest), size)):
+    def _is_there(self, result: Result) -> bool:
+        """Whether all that a step gave is there, or promised; a blob that many share is looked for once."""
+        for blob in result.blobs:
+            name = blob.digest.hex, blob.size  # a descriptor's own hash takes twice as long
+            if name not in self._there:
+                if not self._site.store.can_have(blob):
                     return False
-                self._there.add((digest, size))
+                self._there.add(name)
         return True
 
 
