@@ -271,10 +271,11 @@ def _copy(store: Store, blobs: Iterator[Sequence[_Part]], out: int) -> None:
     """Have parts in ``out``, all those of one blob at a time, which is verified once."""
     space = page_buffer(_SPACE)
     for parts in blobs:
-        for piece, begin, shared in ((part.piece, part.begin, part.shared) for part in parts):
-            note(written=piece.size)
-            if shared:
-                store.open(piece.digest).close()
-            if shared < piece.size:
-                rest = Slice(piece.digest, piece.offset + shared, piece.size - shared)
-                store.copy(rest, _Place(out, begin + shared), space)
+        for part in parts:
+            digest, done = part.piece.digest, part.shared
+            note(written=part.piece.size)
+            if done:
+                store.open(digest).close()
+            if done < part.piece.size:
+                rest = Slice(digest, part.piece.offset + done, part.piece.size - done)
+                store.copy(rest, _Place(out, part.begin + done), space)

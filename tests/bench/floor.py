@@ -9,29 +9,16 @@ from pathlib import Path
 
 from linuxkit_rules.formats.buffers import page_buffer
 from linuxkit_rules.formats.compression import Compression, compressed
-from linuxkit_rules.formats.streams import SupportsWrite
+from linuxkit_rules.oci.origin import HashWriter
 
 MODULE = "tests.bench.floor"
 _PIECE = 1 << 19
 
 
-class _Hashed:
-    """A file whose bytes are hashed on the way."""
-
-    def __init__(self, out: SupportsWrite) -> None:
-        self._out = out
-        self._hash = hashlib.sha256()
-
-    def write(self, data: bytes | memoryview, /) -> int:
-        self._hash.update(data)
-        self._out.write(data)
-        return len(data)
-
-
 def pack(folder: str, out: Path) -> None:
     """Do it."""
     buffer = page_buffer(_PIECE)
-    with out.open("wb") as file, compressed(_Hashed(file), Compression.ZSTD, 1) as packed:
+    with out.open("wb") as file, compressed(HashWriter(file), Compression.ZSTD, 1) as packed:
         for path in sorted(Path(folder).rglob("*")):
             if path.is_symlink() or not path.is_file():
                 continue
